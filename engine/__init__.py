@@ -1,0 +1,1 @@
+"""The embedded engine: runs the same Pulumi program where the Pulumi CLI is not installed."""

@@ -1,0 +1,1 @@
+"""Pure: facts as dated rows (machines, accelerators, prices, fees) and their loader."""

@@ -1,0 +1,1 @@
+"""One package a cloud: network, cluster, pools, instances, entry, identity."""

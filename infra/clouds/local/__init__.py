@@ -1,0 +1,1 @@
+"""The local cloud: real servers on this machine, behind a Pulumi provider named slipway."""

@@ -1,0 +1,1 @@
+"""Pure: what the user asked for, parsed once into frozen, typed values, with every problem reported together."""

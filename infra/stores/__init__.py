@@ -1,0 +1,1 @@
+"""Feature stores: one file a store, facts, resource and connection together."""

@@ -1,0 +1,1 @@
+"""Model servers: from plan to container specification to the renderers of it."""

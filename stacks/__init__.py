@@ -1,0 +1,1 @@
+"""The Pulumi program: configuration to spec to plan to blueprint to outputs."""

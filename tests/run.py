@@ -1,0 +1,52 @@
+"""Run every test: what shares no machine state in parallel, then the real servers one after the other; list what was not run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TIERS = (  # name, marker expression, workers: the real servers share two cores and fixed kinds of ports, so one at a time
+    ("fast", "not real", 2),
+    ("real", "real", 0),
+)
+
+
+def run(name: str, marker: str, workers: int, report: Path) -> tuple[int, float]:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marker, *(["-n", str(workers)] if workers else [])]
+    print(f"== {name}: {' '.join(command[1:])}", flush=True)
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, "SLIPWAY_TEST_REPORT": str(report)}).returncode
+    return code, time.monotonic() - started
+
+
+def main() -> int:
+    failed: list[str] = []
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    reasons: dict[str, int] = {}
+    with tempfile.TemporaryDirectory(prefix="slipway-tests-") as folder:
+        for name, marker, workers in TIERS:
+            report = Path(folder) / f"{name}.jsonl"
+            code, seconds = run(name, marker, workers, report)
+            if code not in (0, 5):  # 5: no test carries this marker
+                failed.append(name)
+            for line in report.read_text().splitlines() if report.exists() else []:
+                row = json.loads(line)
+                counts[row["outcome"]] += 1
+                if row["outcome"] == "skipped":
+                    reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+            print(f"== {name}: {'failed' if name in failed else 'ok'}, {seconds:.0f} s", flush=True)
+    print(f"\nNot run: {counts['skipped']} tests" + (":" if reasons else "."))
+    for reason, count in sorted(reasons.items()):
+        print(f"  {count:4d}  {reason}")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return 1 if failed or counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Run every test: what shares no machine state in parallel, then the real servers one after the other; list what was not run."""
+"""Run every test: the fast ones in parallel, then the real servers one by one; list what was not run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIERS = (  # name, marker expression, workers: the real servers share two cores and fixed kinds of ports, so one at a time
+TIERS = (  # name, marker expression, workers: the real servers share the cores, so one test at a time
     ("fast", "not real", 2),
     ("real", "real", 0),
 )

@@ -89,7 +89,7 @@ def test_arrows(here: str) -> None:
 
 @pytest.mark.parametrize("here", PURE)
 def test_pure_rooms_touch_nothing(here: str) -> None:
-    """Spec, catalogue and plan are pure: same configuration and catalogue, same plan; no Pulumi, network, clock or environment."""
+    """Same configuration and catalogue, same plan: no Pulumi, network, clock or environment."""
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sources(here)

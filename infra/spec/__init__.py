@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.spec.accelerator import Accelerator
 from infra.spec.model import Batch, Features, GpuSharing, Load, Model, Profile, Slo, Spec, Tls
-from infra.spec.parse import parse
+from infra.spec.parse import parse, to_values
 from infra.spec.problems import Fix, Problem, SpecError, apply_fix
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "Tls",
     "apply_fix",
     "parse",
+    "to_values",
 ]

@@ -1,0 +1,28 @@
+"""The digest that names a generation: 8 hex digits over every capacity field, and over nothing outside a generation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from infra.plan.types import Pool, Serving
+from infra.spec import Model, Spec, to_values
+
+# What decides how many there are, not what each is: an autoscaler may move it without a new generation. On this machine
+# nothing autoscales, so there the counts are capacity.
+COUNTS = {"min_nodes", "max_nodes", "start_nodes"}
+
+
+def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence[Model]) -> str:
+    """Two plans with one digest can share their serving resources; any other change makes new ones beside the old."""
+    values = to_values(spec)
+    capacity = {
+        "pools": [{k: v for k, v in asdict(p).items() if spec.cloud == "local" or k not in COUNTS} for p in pools],
+        "serving": asdict(serving),
+        "models": [{k: getattr(m, k) for k in ("name", "version", "storage_uri", "format")} for m in models],
+        "settings": {k: values.get(k) for k in ("shape", "server", "image", "gpu_sharing", "feature_store")},
+    }
+    text = json.dumps(capacity, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,144 @@
+"""What a model server needs to run, as plain data: all that a renderer (process, pod, virtual machine) reads."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileContent:
+    """A file by its text, or by a local path with the digest of what stands there."""
+
+    sha256: str
+    size: int
+    text: str | None = None
+    path: str | None = None  # relative to the project with "/" where it lies inside, else absolute
+
+    @classmethod
+    def of_text(cls, text: str) -> FileContent:
+        raw = text.encode()
+        return cls(text=text, sha256=hashlib.sha256(raw).hexdigest(), size=len(raw))
+
+    @classmethod
+    def of_file(cls, path: Path, project: Path) -> FileContent:
+        with path.open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        real, root = path.resolve(), project.resolve()
+        shown = real.relative_to(root).as_posix() if real.is_relative_to(root) else real.as_posix()
+        return cls(path=shown, sha256=digest, size=path.stat().st_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An input of the V2 inference protocol, or an output that is expected of it."""
+
+    name: str
+    datatype: str  # the V2 name: FP32, INT64, BYTES
+    shape: tuple[int, ...]
+    data: tuple[float | int | bool | str, ...] | None = None  # flat; None: any values
+    fill: float | int | bool | str | None = None  # one value everywhere, for inputs that would be long to write out
+
+    def values(self) -> list[float | int | bool | str]:
+        """The flat values of an input."""
+        if self.fill is not None:
+            return [self.fill] * math.prod(self.shape)
+        return list(self.data or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferProbe:
+    """A real inference that a healthy server answers in a known way: readiness, where a health URL says too little.
+
+    With `error`, the expected answer is a refusal (HTTP 4xx) whose text contains it; else `outputs` must come back.
+    """
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...] = ()
+    error: str | None = None
+    relative_tolerance: float = 1e-3
+    absolute_tolerance: float = 1e-4
+
+    @property
+    def path(self) -> str:
+        return f"/v2/models/{self.model}/infer"
+
+    def body(self) -> dict[str, object]:
+        """The V2 JSON request."""
+        return {
+            "inputs": [
+                {"name": t.name, "datatype": t.datatype, "shape": list(t.shape), "data": t.values()}
+                for t in self.inputs
+            ]
+        }
+
+    def fault(self, status: int, answer: Mapping[str, object]) -> str | None:
+        """Why this answer is not the expected one, or None if it is."""
+        if self.error is not None:
+            told = str(answer.get("error", ""))
+            if 400 <= status < 500 and self.error in told:
+                return None
+            return f"{self.model}: expected a refusal with '{self.error}', got {status} {told!r}"
+        if status != 200:
+            return f"{self.model}: status {status}: {answer.get('error', answer)!s:.300}"
+        given = answer.get("outputs")
+        by_name = {str(o.get("name")): o for o in given if isinstance(o, dict)} if isinstance(given, list) else {}
+        for want in self.outputs:
+            why = self._wrong(want, by_name.get(want.name))
+            if why:
+                return f"{self.model}: output {want.name}: {why}"
+        return None
+
+    def _wrong(self, want: Tensor, got: Mapping[str, object] | None) -> str | None:
+        if got is None:
+            return "missing"
+        if got.get("datatype") != want.datatype:
+            return f"datatype {got.get('datatype')}, expected {want.datatype}"
+        if got.get("shape") != list(want.shape):
+            return f"shape {got.get('shape')}, expected {list(want.shape)}"
+        data = got.get("data")
+        if want.data is None:
+            return None
+        if not isinstance(data, list) or len(data) != len(want.data):
+            return f"expected {len(want.data)} values"
+        for i, (a, b) in enumerate(zip(data, want.data, strict=True)):
+            if not self._same(a, b):
+                return f"value {i} is {a!r}, expected {b!r}: the server answers differently from the model's file"
+        return None
+
+    def _same(self, a: object, b: object) -> bool:
+        if isinstance(a, int | float) and isinstance(b, float):
+            return abs(a - b) <= self.absolute_tolerance + self.relative_tolerance * abs(b)
+        return a == b
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSpec:
+    """One model server."""
+
+    name: str
+    command: tuple[str, ...]  # the executable alone, so that a renderer can leave it to the image
+    args: tuple[str, ...]
+    ports: Ports
+    models_path: str  # where the files below are found by the server
+    files: Mapping[str, FileContent]  # the model repository, by path below models_path
+    probes: tuple[InferProbe, ...]
+    ready_path: str  # HTTP 200 when every model is loaded
+    live_path: str
+    startup_s: float  # longest time from start to ready
+    stop_timeout_s: float  # SIGTERM to SIGKILL, longer than the server's own exit time-out
+    shm_mib: int
+    shm_prefix: str | None = None  # names in /dev/shm that this server makes start so
+    image: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)

@@ -76,53 +76,12 @@ class InferProbe:
             ]
         }
 
-    def fault(self, status: int, answer: Mapping[str, object]) -> str | None:
-        """Why this answer is not the expected one, or None if it is."""
-        if self.error is not None:
-            told = str(answer.get("error", ""))
-            if 400 <= status < 500 and self.error in told:
-                return None
-            return f"{self.model}: expected a refusal with '{self.error}', got {status} {told!r}"
-        if status != 200:
-            return f"{self.model}: status {status}: {answer.get('error', answer)!s:.300}"
-        given = answer.get("outputs")
-        by_name = {str(o.get("name")): o for o in given if isinstance(o, dict)} if isinstance(given, list) else {}
-        for want in self.outputs:
-            why = self._wrong(want, by_name.get(want.name))
-            if why:
-                return f"{self.model}: output {want.name}: {why}"
-        return None
-
-    def _wrong(self, want: Tensor, got: Mapping[str, object] | None) -> str | None:
-        if got is None:
-            return "missing"
-        if got.get("datatype") != want.datatype:
-            return f"datatype {got.get('datatype')}, expected {want.datatype}"
-        if got.get("shape") != list(want.shape):
-            return f"shape {got.get('shape')}, expected {list(want.shape)}"
-        data = got.get("data")
-        if want.data is None:
-            return None
-        if not isinstance(data, list) or len(data) != len(want.data):
-            return f"expected {len(want.data)} values"
-        for i, (a, b) in enumerate(zip(data, want.data, strict=True)):
-            if not self._same(a, b):
-                return f"value {i} is {a!r}, expected {b!r}: the server answers differently from the model's file"
-        return None
-
-    def _same(self, a: object, b: object) -> bool:
-        if isinstance(a, int | float) and isinstance(b, float):
-            return abs(a - b) <= self.absolute_tolerance + self.relative_tolerance * abs(b)
-        return a == b
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Numbers, or words that the renderer fills in when it knows them."""
-
-    http: int | str
-    grpc: int | str
-    metrics: int | str
+    http: int
+    grpc: int
+    metrics: int
 
 
 @dataclass(frozen=True, kw_only=True)

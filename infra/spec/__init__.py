@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from infra.spec.accelerator import Accelerator
 from infra.spec.model import Batch, Features, GpuSharing, Load, Model, Profile, Slo, Spec, Tls
-from infra.spec.parse import parse, to_values
+from infra.spec.parse import parse
+from infra.spec.plain import to_values
 from infra.spec.problems import Fix, Problem, SpecError, apply_fix
 
 __all__ = [

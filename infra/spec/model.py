@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.spec.accelerator import GPUS, TPUS, WORDS, Accelerator, parse_accelerator
-from infra.spec.structure import ByCloud, Structure, key
-from infra.spec.values import Choice, Cidr, Flag, ListOf, MapOf, Number, Parsed, Text, Whole
+from infra.spec.containers import ListOf, MapOf
+from infra.spec.structure import REQUIRED, ByCloud, Structure, key
+from infra.spec.values import Choice, Cidr, Flag, Number, Parsed, Text, Whole
 
 NAME = r"[a-z]([-_a-z0-9]{0,38}[a-z0-9])?"
 STORES = ("none", "memorystore", "bigtable", "firestore", "dynamodb", "elasticache", "redis")
@@ -158,7 +159,7 @@ class Spec:
     region: str = key(
         Text(pattern="[a-z]+(-[a-z0-9]+)*", form="a region's name", sample="us-central1"),
         "Region of everything in the stack.",
-        default=ByCloud(cloud="local", value="local", otherwise=None),
+        default=ByCloud(cloud="local", value="local", otherwise=REQUIRED),
     )
     zones: tuple[str, ...] = key(
         ListOf(item=Text(pattern="[a-z]+-[-a-z0-9]+", form="a zone's name", sample="us-central1-a")),
@@ -197,6 +198,11 @@ class Spec:
     )
     features: Features | None = key(Structure(Features), "What is in the store and how it is used.", default=None)
     models: tuple[Model, ...] = key(ListOf(item=Structure(Model), at_least=1), "The models; all share each server.")
+    model_access: str = key(
+        Choice(words=("direct", "sync", "mount")),
+        "How servers get the files: from the bucket itself, a copy made at start, or a mounted volume.",
+        default="direct",
+    )
     load: Load = key(Structure(Load), "Requests a second.")
     slo: Slo = key(Structure(Slo), "What the plan must keep.")
     max_request_s: float = key(
@@ -212,6 +218,16 @@ class Spec:
     kubernetes_version: str | None = key(
         Text(pattern=r"1\.[0-9]{2}", form="a minor version such as 1.34", sample="1.34"),
         "Version of the cluster; unset: the catalogue's.",
+        default=None,
+    )
+    workload_identity: str = key(
+        Choice(words=("irsa", "pod-identity")),
+        "Pods on AWS only: how they get their rights.",
+        default="irsa",
+    )
+    machine_type: str | None = key(
+        Text(pattern="[a-z][-a-z0-9.]{1,40}", form="a machine type of the cloud", sample="n2-standard-4"),
+        "The only machine type to consider; unset: every one of the catalogue.",
         default=None,
     )
     protect: bool = key(Flag(), "Stores and cluster refuse deletion.", default=False)

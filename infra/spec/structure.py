@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
+from infra.spec.containers import parsed
 from infra.spec.problems import Fix, Problem, Step, nearest, problem
-from infra.spec.values import Kind, Schema, Steps, parsed
+from infra.spec.values import Kind, Schema, Steps
 
 T = TypeVar("T")
 D = TypeVar("D")

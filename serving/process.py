@@ -11,8 +11,7 @@ from pathlib import Path
 
 from serving.container import ContainerSpec, FileContent, InferProbe, Ports, Tensor
 
-# Stand for ports that the place assigns; no port is negative, so the words of the command that hold them are found.
-OPEN = Ports(http=-1, grpc=-2, metrics=-3)
+OPEN = Ports(http="${http}", grpc="${grpc}", metrics="${metrics}")
 HOME, REPOSITORY, NAME, PATH = "${triton}", "${repository}", "${shm}", "${bin}:/usr/bin:/bin"
 
 
@@ -31,7 +30,7 @@ class Process:
 def process(container: ContainerSpec, project: Path) -> Process:
     """A container made with OPEN, HOME, REPOSITORY and NAME, as a process."""
     return Process(
-        command=[_open(word) for word in (*container.command, *container.args)],
+        command=[*container.command, *container.args],
         # The Python backend finds the virtual environment only through PATH; one thread an instance: the plan counts
         # instances, and numeric libraries would take every core for each.
         env={"PATH": PATH, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **container.env},
@@ -40,13 +39,6 @@ def process(container: ContainerSpec, project: Path) -> Process:
         startup_seconds=container.startup_s,
         stop_seconds=container.stop_timeout_s,
     )
-
-
-def _open(word: str) -> str:
-    for port, name in ((OPEN.http, "http"), (OPEN.grpc, "grpc"), (OPEN.metrics, "metrics")):
-        if word.endswith(f"={port}"):
-            return word.removesuffix(str(port)) + f"${{{name}}}"
-    return word
 
 
 def _file(content: FileContent, project: Path) -> dict[str, str]:

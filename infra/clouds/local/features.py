@@ -21,7 +21,7 @@ class FeatureSet:
 
     token = "slipway:local:FeatureSet"
     required: Mapping[str, type] = {"name": str, "port": int, "prefix": str, "source": str}
-    optional: Mapping[str, object] = {"array": "pixels", "ids": "", "sha256": ""}
+    optional: Mapping[str, object] = {"array": "features", "ids": "ids", "sha256": ""}
     replaces = frozenset({"name", "prefix"})
 
     def check(self, root: Root, inputs: Inputs, olds: Inputs) -> Checked:

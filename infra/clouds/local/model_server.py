@@ -19,7 +19,7 @@ class ModelServer(ProcessKind):
     """slipway:local:ModelServer.
 
     `command` and `env` may name ${http} ${grpc} ${metrics} (its ports), ${repository}, ${triton} (the server's home),
-    ${bin} (the virtual environment's programs) and ${shm} (the prefix of its shared memory).
+    ${bin} (the virtual environment's programs) and ${shm} (what its shared memory is named after).
     """
 
     token = "slipway:local:ModelServer"
@@ -98,7 +98,7 @@ class ModelServer(ProcessKind):
             env={key: fill(value) for key, value in env.items()},
             cwd=str(root.path),
             stop_seconds=stop_seconds,
-            shm_prefix=self._shm(root, name),
+            shm_prefix=f"{self._shm(root, name)}-",
             ports=ports,
             probes=probes,
         )
@@ -133,4 +133,4 @@ class ModelServer(ProcessKind):
 
     @staticmethod
     def _shm(root: Root, name: str) -> str:
-        return f"{root.shm_prefix}{name}-"
+        return f"{root.shm_prefix}{name}"

@@ -195,6 +195,16 @@ def states(root: Root) -> dict[str, str]:
     return {info["name"]: info["statename"] for info in infos}
 
 
+def pids(root: Root) -> dict[str, int]:
+    """Program -> pid of what supervisord started for it (a server's keeper, or the watch itself)."""
+    try:
+        infos = rpc(root).supervisor.getAllProcessInfo()
+    except (OSError, http.client.HTTPException):
+        return {}
+    assert isinstance(infos, list)
+    return {info["name"]: info["pid"] for info in infos if info["pid"]}
+
+
 def stop(root: Root, name: str) -> None:
     """Stops a program and waits for its end."""
     server = rpc(root).supervisor

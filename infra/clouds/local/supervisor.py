@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import signal
 import sys
 import time
@@ -14,7 +13,7 @@ from contextlib import suppress
 from infra.clouds.local import supervision
 from infra.clouds.local.kind import Checked, LocalError, check_fields
 from infra.clouds.local.machine import alive, end, remove_shared_memory, running
-from infra.clouds.local.preflight import machine_faults, root_faults
+from infra.clouds.local.preflight import machine_faults, port_faults, root_faults
 from infra.clouds.local.root import Inputs, Root, write_json, write_text
 
 STOP_SECONDS = 60.0
@@ -34,16 +33,23 @@ stdout_logfile_backups=1
 
 
 class Supervisor:
-    """slipway:local:Supervisor. After `kill -9` its servers serve on, and the watch starts it again."""
+    """slipway:local:Supervisor. After `kill -9` its servers serve on, and the watch starts it again.
+
+    `ports` are the stack's fixed ports by what they are for: checked here, first, so that nothing starts in vain.
+    """
 
     token = "slipway:local:Supervisor"
     required: Mapping[str, type] = {"name": str}
-    optional: Mapping[str, object] = {}
+    optional: Mapping[str, object] = {"ports": {}}
     replaces = frozenset({"name"})
 
     def check(self, root: Root, inputs: Inputs, olds: Inputs) -> Checked:
         checked = check_fields(self, inputs)
+        ports = checked.inputs.get("ports", {})
+        assert isinstance(ports, dict)
         faults = [] if olds else [*root_faults(root), *machine_faults(root)]
+        if ports != olds.get("ports"):
+            faults += port_faults(root, ports)
         return Checked(inputs=checked.inputs, faults=[*checked.faults, *faults])
 
     def outputs(self, root: Root, inputs: Inputs) -> Inputs:
@@ -116,7 +122,3 @@ class Supervisor:
 def _read(root: Root, name: str) -> str | None:
     path = root.path / name
     return path.read_text() if path.is_file() else None
-
-
-def supervisord_missing() -> bool:
-    return shutil.which("supervisord", path=os.path.dirname(sys.executable)) is None

@@ -1,0 +1,22 @@
+"""The only reader of Pulumi's configuration: every key of this project, as written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pulumi
+from pulumi.runtime import config as runtime
+
+NAMESPACE = "slipway:"
+
+
+def read() -> Mapping[str, object]:
+    """All keys without their namespace, unknown ones too (the specification refuses them by name)."""
+    everything = {**runtime.get_config_env(), **runtime.CONFIG.get()}
+    return {key.removeprefix(NAMESPACE): value for key, value in everything.items() if key.startswith(NAMESPACE)}
+
+
+def project() -> Path:
+    """The folder of Pulumi.yaml."""
+    return Path(pulumi.get_root_directory()).resolve()

@@ -1,0 +1,27 @@
+"""The program: configuration, specification, plan, transition, blueprint, outputs, each a line."""
+
+from __future__ import annotations
+
+import pulumi
+
+from infra.plan import Infeasible, make_plan, transition
+from infra.spec import SpecError, parse
+from stacks import config, outputs, registry
+from stacks.past import announce, recall
+
+
+async def deploy() -> None:
+    """A fault of the user is told without a trace; nothing is declared before the plan holds."""
+    try:
+        await _deploy()
+    except (SpecError, Infeasible) as e:
+        raise pulumi.RunError(str(e)) from None
+
+
+async def _deploy() -> None:
+    spec = parse(config.read())
+    plan = make_plan(spec, registry.kinds(), registry.catalog(spec.cloud))
+    past = await recall()
+    announce(past, transition(past.plan, plan))
+    stack = registry.blueprint(spec.shape).build(plan, stack=pulumi.get_stack(), project=config.project())
+    outputs.export(stack)

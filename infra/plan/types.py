@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from infra.spec import Model, Spec, parse, to_values
@@ -163,7 +163,9 @@ def _plain(value: Any) -> Any:
 
 
 def _built(cls: type[T], data: Mapping[str, Any]) -> T:
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    """Pulumi drops None from a stack's outputs: a field that is not there was None."""
+    absent = {f.name: None for f in fields(cls) if f.default is MISSING and f.name not in data}  # type: ignore[arg-type]
+    return cls(**absent, **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
 def _serving(data: Mapping[str, Any]) -> Serving:

@@ -79,9 +79,11 @@ class InferProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    http: int
-    grpc: int
-    metrics: int
+    """Numbers, or words that the renderer fills in when it knows them."""
+
+    http: int | str
+    grpc: int | str
+    metrics: int | str
 
 
 @dataclass(frozen=True, kw_only=True)

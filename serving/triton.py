@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,16 @@ def by_id_name(model: str) -> str:
 
 
 def repository(
-    plan: Plan, target: str, *, project: Path, store: Store | None = None, response_cache: bool = False
+    plan: Plan, target: str, *, project: Path, store: Store | None = None, cached: Collection[str] = ()
 ) -> Mapping[str, FileContent]:
-    """Relative path -> content of the model repository; SpecError names each model that cannot be served."""
+    """Relative path -> content of the model repository; SpecError names each model that cannot be served.
+
+    The answers of the `cached` models are kept and given again for the same input. Triton 2.51 keeps failed ones too,
+    and gives them back as successes without outputs (measured): not for a model that may refuse an input.
+    """
     files: dict[str, FileContent] = {}
     for served in _read(plan, target, project):
-        files |= _model_files(plan, served, target, response_cache)
+        files |= _model_files(plan, served, target, served.model.name in cached)
         if store is not None and _takes_features(plan, served):
             files |= _by_id_files(plan, served, store)
     return dict(sorted(files.items()))
@@ -69,11 +73,11 @@ def container(
     address: str = "127.0.0.1",
     home: str = "/opt/tritonserver",
     store: Store | None = None,
-    response_cache_mib: int = 0,
+    cached: Collection[str] = (),
 ) -> ContainerSpec:
     """The server; `name` also begins its regions in /dev/shm, so it must be unique on a machine."""
     served = _read(plan, target, project)
-    files = repository(plan, target, project=project, store=store, response_cache=response_cache_mib > 0)
+    files = repository(plan, target, project=project, store=store, cached=cached)
     numbers = facts("triton")
     values: dict[str, object] = {
         "models_path": models_path,
@@ -84,7 +88,7 @@ def container(
         "metrics": ports.metrics,
         "exit_timeout_s": plan.serving.exit_timeout_s,
         "shm_prefix": f"{name}-",
-        "cache_bytes": response_cache_mib << 20 or None,
+        "cache_bytes": numbers["response_cache_mib"] << 20 if cached else None,
     }
     instances = sum(m.instances for m in plan.serving.models) * (2 if store else 1)
     size_mib = sum(f.size for f in files.values()) / 2**20

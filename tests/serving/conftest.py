@@ -7,12 +7,17 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from infra.plan import Plan
-from tests.serving.servers import free_ports, make, redis_server
+from serving import triton as containers
+from serving.container import ContainerSpec, Ports
+from tests.serving.servers import PROJECT, free_ports, load_features, make, redis_server, triton
 
 
 @pytest.fixture
@@ -49,3 +54,62 @@ def redis_port(folder: Path) -> Iterator[int]:
     (port,) = free_ports(1)
     with redis_server(port, folder):
         yield port
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """One Triton with the digits, before a Redis with their features."""
+
+    http: int
+    grpc: int
+    metrics: int
+    redis_port: int
+    spec: ContainerSpec
+    log: Path
+    ids: list[str]
+    pixels: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+
+PREFIX = "test:features:"
+
+
+@pytest.fixture(scope="session")
+def features() -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    with np.load(PROJECT / "serving/samples/digits/features.npz") as file:
+        return [str(i) for i in file["ids"]], file["features"], file["labels"]
+
+
+@pytest.fixture(scope="session")
+def stack(
+    folder: Path,
+    triton_home: Path,
+    redis_port: int,
+    features: tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64]],
+) -> Iterator[Stack]:
+    ids, pixels, labels = features
+    load_features(redis_port, PREFIX, ids, pixels)
+    http, grpc, metrics = free_ports(3)
+    spec = containers.container(
+        make(),
+        containers.LOCAL,
+        name=f"slipway-test-{http}",
+        project=PROJECT,
+        models_path=str(folder / "models"),
+        ports=Ports(http=http, grpc=grpc, metrics=metrics),
+        home=str(triton_home),
+        store=containers.Store(url=f"redis://127.0.0.1:{redis_port}/0", key_prefix=PREFIX),
+    )
+    log = folder / "triton.log"
+    with triton(spec, log):
+        yield Stack(
+            http=http,
+            grpc=grpc,
+            metrics=metrics,
+            redis_port=redis_port,
+            spec=spec,
+            log=log,
+            ids=ids,
+            pixels=pixels,
+            labels=labels,
+        )

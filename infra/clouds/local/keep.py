@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+STEADY_SECONDS = 1.0  # a server that ran longer is started again at once
 LOG_BYTES = 10_000_000  # a longer log is set aside when its server starts again
 
 
@@ -104,31 +105,37 @@ class Keeper:
         self.record.unlink(missing_ok=True)
 
     def keep(self) -> int:
-        """Until the server ends (1: supervisord starts it again) or we are told to stop it (0)."""
+        """Until we are told to stop it (0), or it ends so soon that supervisord had better wait first (1)."""
         running = recorded(self.record)
         pid = running.get("pid")
         if isinstance(pid, int) and running.get("program") != self.digest:  # asked for something else since
             self.end(pid)
             self.clean(pid)
             pid = None
-        if not isinstance(pid, int):
-            pid = self.spawn()
-        with opened(pid) as process:
-            while process is not None:
-                ready = select.select([process, self.wake], [], [])[0]
-                if process in ready:
-                    break
-                os.read(self.wake, 64)
+        while True:
+            began = time.monotonic()
+            if not isinstance(pid, int):
+                pid = self.spawn()
+            if self.told_to_stop(pid):
                 self.end(pid)
                 self.clean(pid)
                 return 0
-        code = reap(pid)
-        self.clean(pid)
-        print(f"{time.strftime('%F %T')} {self.name}: process {pid} ended by itself ({code})", flush=True)
-        exits = self.root / "run" / f"{self.name}.exits"
-        with open(exits, "a") as f:
-            f.write(f"{time.time():.3f} {code}\n")
-        return 1
+            code = reap(pid)
+            self.clean(pid)
+            print(f"{time.strftime('%F %T')} {self.name}: process {pid} ended by itself ({code})", flush=True)
+            with open(self.root / "run" / f"{self.name}.exits", "a") as f:
+                f.write(f"{time.time():.3f} {code}\n")
+            if time.monotonic() - began < STEADY_SECONDS:
+                return 1
+            pid = None
+
+    def told_to_stop(self, pid: int) -> bool:
+        """Waits for a signal (True) or for the end of the server (False)."""
+        with opened(pid) as process:
+            if process is None or process in select.select([process, self.wake], [], [])[0]:
+                return False
+            os.read(self.wake, 64)
+            return True
 
 
 @contextlib.contextmanager

@@ -25,10 +25,8 @@ autorestart=true
 startsecs=1
 startretries=1000000
 stopwaitsecs=5
-redirect_stderr=true
-stdout_logfile={log}
-stdout_logfile_maxbytes=1MB
-stdout_logfile_backups=1
+stdout_logfile=NONE
+stderr_logfile=NONE
 """
 
 
@@ -56,7 +54,7 @@ class Supervisor:
         return {**inputs, "root": str(root.path), "socket": str(root.socket)}
 
     def files(self, root: Root) -> dict[str, str]:
-        watch = _WATCH.format(python=sys.executable, root=root.path, stack=root.stack, log=root.log(WATCH))
+        watch = _WATCH.format(python=sys.executable, root=root.path, stack=root.stack)
         return {"supervisord.conf": supervision.configuration(root), f"conf.d/{WATCH}.conf": watch}
 
     def drift(self, root: Root, inputs: Inputs) -> list[str]:

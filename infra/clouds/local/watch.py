@@ -24,6 +24,7 @@ from infra.clouds.local.root import Inputs, Root, read_json
 LOOK_SECONDS = 0.5  # at processes
 ASK_SECONDS = 3.0  # real inferences
 FAILURES = 3  # in a row before a server that gives no answer is started again
+LOG_BYTES = 1_000_000
 GRACE_SECONDS = 120.0  # for a server that has not answered yet since it started
 
 
@@ -103,8 +104,18 @@ def dead_worker(pid: int) -> str:
     return ""
 
 
+def write_to(log: Path) -> None:
+    """Into a file of our own: a pipe to supervisord would break just when there is something to say."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        os.replace(log, log.with_suffix(".log.1"))
+    with open(log, "ab") as f:
+        os.dup2(f.fileno(), 1)
+        os.dup2(f.fileno(), 2)
+
+
 def main() -> None:
     watch = Watch(Root(path=Path(sys.argv[1]), stack=sys.argv[2]))
+    write_to(watch.root.log("watch"))
     while watch.look():
         time.sleep(LOOK_SECONDS)
 

@@ -231,12 +231,11 @@ def _cluster(entry: Entry, name: str, protocol: Json) -> Json:
             }
         },
         "lb_policy": "LEAST_REQUEST",
-        # Draining servers count as unhealthy: at the default of 50 %, one new server beside two old ones that drain
-        # would make Envoy use all three, and the drain would never end.
         "common_lb_config": {
             "healthy_panic_threshold": {"value": numbers["panic_percent"]},
-            # Else a change of health reaches the workers up to a second after the admin interface tells of it, and
-            # whoever waits for "healthy" before the old servers go would be told too early (measured: 1.2 s).
+            # Draining servers are left out of that count. The window is 1 s by default: a change of health reaches
+            # the workers so much later than the admin interface tells of it, and whoever waits for "healthy" before
+            # the old servers go is told too early (measured: requests came after 1.2 s).
             "update_merge_window": "0s",
         },
         "connect_timeout": _seconds(numbers["connect_timeout_ms"]),

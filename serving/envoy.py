@@ -31,6 +31,9 @@ GRPC_METHODS = (
     "ModelInfer",
     "ModelStreamInfer",
 )
+# Answers of a server that is broken (Triton with a dead Python stub): 500, INTERNAL. A full queue or a feature store
+# that does not answer (503, UNAVAILABLE) is no fault of the server, and its place would be no better used empty.
+BROKEN = {HTTP: ((":status", "500"),), GRPC: (("grpc-status", "13"), (":status", "500"))}
 REFUSAL = "this entry serves predictions only: infer, ready and metadata of a model, health and metadata of the server"
 TYPE = "type.googleapis.com/"
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -218,6 +221,14 @@ def _route(entry: Entry, cluster: str, match: Json, retry_on: str) -> Json:
     }
 
 
+def _any_of(headers: Sequence[tuple[str, str]]) -> Json:
+    rules: list[Json] = [
+        {"http_response_headers_match": {"headers": [{"name": name, "string_match": {"exact": value}}]}}
+        for name, value in headers
+    ]
+    return {"or_match": {"rules": rules}} if len(rules) > 1 else rules[0]
+
+
 def _cluster(entry: Entry, name: str, protocol: Json) -> Json:
     numbers = facts("envoy")
     check: Json = {"path": "/v2/health/ready", "codec_client_type": "HTTP1"}
@@ -269,6 +280,7 @@ def _cluster(entry: Entry, name: str, protocol: Json) -> Json:
         "typed_extension_protocol_options": {
             UPSTREAM: {
                 "@type": TYPE + UPSTREAM,
+                "outlier_detection": {"error_matcher": _any_of(BROKEN[name])},
                 "common_http_protocol_options": {"idle_timeout": _seconds(numbers["idle_timeout_ms"])},
                 "explicit_http_config": protocol,
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,9 @@ class Signature:
     probe_outputs: tuple[Tensor, ...]
 
 
-def read(path: Path) -> Signature:
-    """Loads the file once, runs it once on a fixed input."""
+@cache
+def read(path: Path, sha256: str) -> Signature:
+    """Loads the file, which has this digest, and runs it on a fixed input; once for each content."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

@@ -1,24 +1,21 @@
-"""What the Python stub of a Triton on this machine needs in its environment: packages and libpython of our Python."""
+"""What the Python stub of a Triton on this machine needs in its environment: the libpython of our own Python."""
 
 from __future__ import annotations
 
-import os
-import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
 
 def environment() -> Mapping[str, str]:
-    """PATH and, where our Python brings its own libpython, LD_LIBRARY_PATH.
+    """LD_LIBRARY_PATH, where our Python brings its own libpython; PATH is the renderer's.
 
     The stub finds site-packages only through the first `python3` on PATH (PYTHONPATH and VIRTUAL_ENV do nothing). The
     standard library is that Python's as well, so the libpython must be too: with the system's libpython 3.11.2 and the
-    standard library of 3.11.7, `import ssl` fails on a missing symbol, and with it the Redis client.
+    standard library of 3.11.7, `import ssl` fails on a missing symbol, and with it the Redis client (measured).
     """
-    values = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])}
     own = own_libpython()
-    return values | {"LD_LIBRARY_PATH": str(own.parent)} if own else values
+    return {"LD_LIBRARY_PATH": str(own.parent)} if own else {}
 
 
 def own_libpython() -> Path | None:

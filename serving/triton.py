@@ -179,7 +179,7 @@ def _source(model: Model, target: str, project: Path) -> tuple[Mapping[str, File
             for f in sorted(folder.rglob("*"))
             if f.is_file()
         }
-    return files, onnx_file.read(main) if model.format == "onnx" else None
+    return files, onnx_file.read(main, files[wanted].sha256) if model.format == "onnx" else None
 
 
 def _model_files(plan: Plan, served: _Served, target: str, response_cache: bool) -> dict[str, FileContent]:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -126,7 +127,9 @@ def write(files: Mapping[str, FileContent], folder: Path) -> None:
 def triton(spec: ContainerSpec, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The server of a container, ready."""
     write(spec.files, Path(spec.models_path))
-    with running([*spec.command, *spec.args], log, {"HOME": "/", **spec.env}) as process:
+    with running(
+        [*spec.command, *spec.args], log, {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **spec.env}
+    ) as process:
 
         def ready() -> bool:
             assert process.poll() is None, log.read_text()[-5000:]

@@ -129,7 +129,10 @@ class Entry:
 
 
 class Counting(ThreadingHTTPServer):
+    """Says that it is healthy, and answers predictions with a status."""
+
     asked = 0
+    status = 200
 
 
 class CountingHandler(BaseHTTPRequestHandler):
@@ -142,10 +145,10 @@ class CountingHandler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         assert isinstance(self.server, Counting)
         self.server.asked += 1
-        self.answer()
+        self.answer(self.server.status)
 
-    def answer(self) -> None:
-        self.send_response(200)
+    def answer(self, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -363,6 +366,29 @@ def test_the_last_server_is_used_even_while_it_drains(front: Entry, stack: Stack
     try:
         wait_for(lambda: "draining" in str(front.hosts(envoy.HTTP)), 10, "the drain is seen")
         assert ask(front.http, "/v2/models/digits_by_id/infer", by_id(stack.ids[:1]))[0] == 200
+    finally:
+        front.point_at((stack.http, stack.grpc, False))
+        wait_for(lambda: front.healthy(envoy.HTTP, stack.http), 10, "the entry serves again")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("status", "ejected"), [(500, True), (503, False)])
+def test_a_broken_server_is_left_out_and_a_busy_one_is_not(
+    front: Entry, stack: Stack, silent: list[Counting], status: int, ejected: bool
+) -> None:
+    """500 is a server whose Python stub died and that still calls itself healthy; 503 a full queue or a lost store."""
+    broken, other = silent
+    broken.status = status
+    port, other_port = broken.server_address[1], other.server_address[1]
+    body = by_pixels(stack.pixels[:1])
+    try:
+        front.point_at((port, port, False), (other_port, other_port, False), (stack.http, stack.grpc, False))
+        wait_for(lambda: front.healthy(envoy.HTTP, port), 10, "it calls itself healthy")
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: ask(front.http, "/v2/models/digits/infer", body)[0], range(200)))
+        assert found == [200] * 200  # tried again elsewhere
+        assert broken.asked >= 3
+        assert ("failed_outlier_check" in front.hosts(envoy.HTTP)[port]["health_flags"]) == ejected
     finally:
         front.point_at((stack.http, stack.grpc, False))
         wait_for(lambda: front.healthy(envoy.HTTP, stack.http), 10, "the entry serves again")

@@ -1,10 +1,106 @@
-"""The two scaling modes and the three cost modes, turned into numbers once: the only module that looks at them."""
+"""The two scaling modes and the three cost modes, turned into numbers once: the only module that looks at them.
+
+A row is what DESIGN calls a mode; below it nobody asks for a mode's name. What the rows mean on each shape:
+
+| | horizontal | vertical |
+|---|---|---|
+| Kubernetes, CPU | base pool fixed, burst pool scaled on the queue signal | fixed replicas, VPA within the node |
+| Kubernetes, GPU | one replica a GPU, or a share of one | one replica a machine with all its GPUs |
+| Kubernetes, TPU | single-host slices, one replica each | fixed replicas, larger single-host topology |
+| VM | group from min to max, target tracking | group of a fixed size, larger machine |
+| local | N processes of one instance | one process of N instances |
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from infra.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What the two modes of a stack ask of a plan."""
+
+    elastic: bool  # replicas follow the load between base and peak; else all of them always run
+    least_replicas: int  # at any time, on-demand and spot together
+    most_replicas: int | None  # None: as many as the peak needs
+    least_on_demand: int  # replicas
+    base_of_mean: float  # part of the mean load that the fixed on-demand base carries alone
+    spot: bool  # what is beyond it may be spot
+    spot_fallback: bool  # burst falls back to on-demand when there is no spot: the worst month pays that
+    headroom: float  # capacity over the load
+    zones: int  # a machine has to be sold in this many
+    sharing: bool  # a GPU may be shared
+    whole_machine: bool  # one replica takes all accelerators of a machine
+    in_place_resize: bool  # VPA may resize CPU pods within the node
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    least: int
+    least_on_demand: int
+    base_of_mean: float
+    spot: bool
+    fallback: bool
+    headroom: float
+    zones: int
+    sharing: bool
+
+
+_COST = {
+    # the cheapest that keeps the SLO; one on-demand replica outlives any wave of spot reclaims
+    "economy": _Cost(
+        least=1, least_on_demand=1, base_of_mean=0.0, spot=True, fallback=False, headroom=1.0, zones=1, sharing=True
+    ),
+    # on-demand for the mean load, spot for the burst; two replicas outlive the death of one
+    "balanced": _Cost(
+        least=2, least_on_demand=1, base_of_mean=1.0, spot=True, fallback=True, headroom=1.0, zones=1, sharing=True
+    ),
+    # on-demand only, a quarter over the peak, two replicas in two zones
+    "performance": _Cost(
+        least=2,
+        least_on_demand=2,
+        base_of_mean=1.0,
+        spot=False,
+        fallback=False,
+        headroom=1.25,
+        zones=2,
+        sharing=False,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scaling:
+    elastic: bool
+    most: int | None
+    whole_machine: bool
+    local_processes: int | None  # None: one for each instance
+
+
+_SCALING = {
+    "horizontal": _Scaling(elastic=True, most=None, whole_machine=False, local_processes=None),
+    "vertical": _Scaling(elastic=False, most=4, whole_machine=True, local_processes=1),  # "the same few": at most four
+}
+
+
+def numbers(spec: Spec) -> Numbers:
+    cost, scaling = _COST[spec.cost], _SCALING[spec.scaling]
+    return Numbers(
+        elastic=scaling.elastic,
+        least_replicas=cost.least,
+        most_replicas=scaling.most,
+        least_on_demand=cost.least_on_demand,
+        base_of_mean=cost.base_of_mean,
+        spot=cost.spot,
+        spot_fallback=cost.fallback,
+        headroom=cost.headroom,
+        zones=cost.zones,
+        sharing=cost.sharing,
+        whole_machine=scaling.whole_machine or spec.shape == "vm",
+        in_place_resize=not scaling.elastic and spec.shape == "kubernetes" and spec.accelerator.name == "none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +112,12 @@ class LocalNumbers:
     headroom: float  # capacity over the peak
 
 
-# (cost) -> least instances, headroom. One instance is the cheapest that works; two survive the death of one.
-_LOCAL = {"economy": (1, 1.0), "balanced": (2, 1.0), "performance": (2, 1.25)}
-_LOCAL_PROCESSES = {"horizontal": None, "vertical": 1}
-
-
 def local_numbers(spec: Spec) -> LocalNumbers:
-    least, headroom = _LOCAL[spec.cost]
-    return LocalNumbers(processes=_LOCAL_PROCESSES[spec.scaling], least_instances=least, headroom=headroom)
+    cost, scaling = _COST[spec.cost], _SCALING[spec.scaling]
+    return LocalNumbers(processes=scaling.local_processes, least_instances=cost.least, headroom=cost.headroom)
+
+
+def variants(spec: Spec) -> list[tuple[str, str]]:
+    """Every pair of modes, for a comparison: the stack's own first."""
+    own = (spec.scaling, spec.cost)
+    return [own, *((s, c) for s in _SCALING for c in _COST if (s, c) != own)]

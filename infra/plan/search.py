@@ -1,0 +1,199 @@
+"""The cheapest machines that carry a load: exact, by enumeration for one machine type, by integer program for a mix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+ROUNDING = 1e-9  # rates are measured numbers: a load that exceeds capacity by less is carried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One machine type, seen by the search: what a node carries and costs."""
+
+    name: str
+    rps: float  # within the SLO
+    replicas: int  # servers a node
+    on_demand: float  # USD an hour, disk included
+    spot: float | None  # None: not sold, or the drain does not fit its notice
+
+    @property
+    def burst(self) -> float:
+        return self.on_demand if self.spot is None else min(self.spot, self.on_demand)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What has to be carried, and by how many at least."""
+
+    mean_rps: float  # headroom included, as in peak
+    peak_rps: float
+    base_rps: float  # carried by the fixed on-demand base alone
+    least_replicas: int
+    most_replicas: int | None
+    least_on_demand: int
+    elastic: bool
+    fallback: bool  # the worst hour pays on-demand prices for spot capacity
+    most_usd: float | None = None  # an hour, at worst
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """Nodes of one machine type: the fixed base, the most that are added, how many of those run at the mean load."""
+
+    option: Option
+    base: int
+    burst: int
+    burst_at_mean: int
+
+    @property
+    def nodes(self) -> int:
+        return self.base + self.burst
+
+    @property
+    def expected_usd(self) -> float:
+        return self.base * self.option.on_demand + self.burst_at_mean * self.option.burst
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    slices: tuple[Slice, ...]
+    expected_usd: float  # an hour, at the mean load
+    worst_usd: float  # an hour, at the peak
+
+    @property
+    def rps(self) -> float:
+        return sum(s.nodes * s.option.rps for s in self.slices)
+
+    @property
+    def rank(self) -> tuple[float, float, int, str]:
+        """Cheapest at the mean load, then at the peak, then the fewest nodes."""
+        nodes = sum(s.nodes for s in self.slices)
+        return (
+            round(self.expected_usd, 9),
+            round(self.worst_usd, 9),
+            nodes,
+            "+".join(s.option.name for s in self.slices),
+        )
+
+
+def _ceil(amount: float, unit: float) -> int:
+    return max(0, math.ceil(amount / unit - ROUNDING * max(1.0, amount / unit)))
+
+
+def _choice(slices: Sequence[Slice], demand: Demand) -> Choice:
+    used = tuple(s for s in slices if s.nodes)
+    expected = sum(s.expected_usd for s in used)
+    worst = sum(
+        s.base * s.option.on_demand + s.burst * (s.option.on_demand if demand.fallback else s.option.burst)
+        for s in used
+    )
+    return Choice(slices=used, expected_usd=expected, worst_usd=worst)
+
+
+def single(option: Option, demand: Demand) -> Choice | None:
+    """The least nodes of one machine type; None if it cannot carry the demand with as many as allowed."""
+    if option.rps <= 0:
+        return None
+    nodes = max(
+        _ceil(demand.peak_rps, option.rps),
+        _ceil(demand.least_replicas, option.replicas),
+        _ceil(demand.least_on_demand, option.replicas),
+    )
+    if demand.most_replicas is not None and nodes * option.replicas > demand.most_replicas:
+        return None
+    base = min(nodes, max(_ceil(demand.base_rps, option.rps), _ceil(demand.least_on_demand, option.replicas)))
+    at_mean = max(_ceil(demand.mean_rps, option.rps), _ceil(demand.least_replicas, option.replicas))
+    running = at_mean if demand.elastic else nodes
+    return within(
+        _choice(
+            [Slice(option=option, base=base, burst=nodes - base, burst_at_mean=max(0, min(nodes, running) - base))],
+            demand,
+        ),
+        demand,
+    )
+
+
+def within(choice: Choice | None, demand: Demand) -> Choice | None:
+    """The choice, unless it costs more at worst than may be spent."""
+    if choice is None or (demand.most_usd is not None and choice.worst_usd > demand.most_usd + ROUNDING):
+        return None
+    return choice
+
+
+def cheapest_single(options: Sequence[Option], demand: Demand) -> Choice | None:
+    choices = [c for c in (single(o, demand) for o in options) if c is not None]
+    return min(choices, key=lambda c: c.rank, default=None)
+
+
+def cheapest_mix(options: Sequence[Option], demand: Demand) -> Choice | None:
+    """The cheapest mix of machine types of an elastic fleet: least at the mean load, of those least at the peak."""
+    usable = [o for o in options if o.rps > 0]
+    if not usable:
+        return None
+    program = _Program(usable, demand)
+    first = program.solve(program.expected, cap=None)
+    if first is None:
+        return None
+    second = program.solve(program.worst, cap=first.expected_usd)
+    better = second is not None and second.expected_usd <= first.expected_usd + ROUNDING
+    best = min((c for c in (first, second if better else None) if c), key=lambda c: c.rank)
+    alone = cheapest_single(usable, demand)
+    return min((c for c in (best, alone) if c), key=lambda c: c.rank)
+
+
+class _Program:
+    """Variables: for each option the base nodes, the burst nodes that run at the mean load, and all burst nodes."""
+
+    def __init__(self, options: Sequence[Option], demand: Demand) -> None:
+        self.options, self.demand = options, demand
+        none = [0.0] * len(options)
+        od, burst = [o.on_demand for o in options], [o.burst for o in options]
+        rps, replicas = [o.rps for o in options], [float(o.replicas) for o in options]
+        worst = od if demand.fallback else burst
+        self.expected, self.worst = np.array(od + burst + none), np.array(od + none + worst)
+        self.rows: list[tuple[np.ndarray, float]] = []  # each row: coefficients @ x >= bound, scaled to a bound of 1
+        self._at_least(rps + none + none, demand.base_rps)
+        self._at_least(replicas + none + none, demand.least_on_demand)
+        self._at_least(rps + rps + none, demand.mean_rps)
+        self._at_least(replicas + replicas + none, demand.least_replicas)
+        self._at_least(rps + none + rps, demand.peak_rps)
+        for i in range(len(options)):
+            row = np.zeros(3 * len(options))
+            row[len(options) + i], row[2 * len(options) + i] = -1.0, 1.0
+            self.rows.append((row, 0.0))
+        if demand.most_usd is not None:
+            self.rows.append((-self.worst, -demand.most_usd))
+
+    def _at_least(self, coefficients: Sequence[float], bound: float) -> None:
+        if bound > 0:
+            self.rows.append((np.array(coefficients) / bound, 1.0))
+
+    def solve(self, costs: np.ndarray, cap: float | None, margin: float = 0.0) -> Choice | None:
+        rows = [r for r, _ in self.rows] + ([-self.expected] if cap is not None else [])
+        bounds = [b + margin * (b > 0) for _, b in self.rows] + ([-cap - ROUNDING] if cap is not None else [])
+        result = milp(
+            costs,
+            integrality=np.ones_like(costs),
+            bounds=Bounds(0, np.inf),
+            constraints=LinearConstraint(np.array(rows), np.array(bounds), np.inf),
+            options={"mip_rel_gap": 0.0},
+        )
+        if result.x is None:
+            return None
+        x = np.rint(result.x).astype(int)
+        if margin == 0.0 and any(r @ x < b - ROUNDING * 10 for r, b in self.rows):
+            return self.solve(costs, cap, margin=2e-6)  # HiGHS allows 1e-6 of violation; a load is carried in full
+        n = len(self.options)
+        return _choice(
+            [
+                Slice(option=o, base=int(x[i]), burst=int(x[2 * n + i]), burst_at_mean=int(x[n + i]))
+                for i, o in enumerate(self.options)
+            ],
+            self.demand,
+        )

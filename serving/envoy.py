@@ -276,6 +276,7 @@ def _cluster(entry: Entry, name: str, protocol: Json) -> Json:
             "interval": "1s",
             "base_ejection_time": _seconds(numbers["ejection_ms"]),
             "max_ejection_percent": numbers["max_ejection_percent"],
+            "successful_active_health_check_uneject_host": False,  # the health URL is the one that lies
         },
         "typed_extension_protocol_options": {
             UPSTREAM: {

@@ -15,10 +15,11 @@ from infra.clouds.local.provider import LocalProvider
 THREADS = 32  # steps run in parallel, and a start waits in its call
 
 
-def main() -> None:
+def main(provider: pg.ResourceProviderServicer | None = None) -> None:
+    """Serves `provider`, by default the one that makes real things."""
     parent = os.getppid()
     server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=_GRPC_CHANNEL_OPTIONS)
-    pg.add_ResourceProviderServicer_to_server(LocalProvider(), server)
+    pg.add_ResourceProviderServicer_to_server(provider or LocalProvider(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)

@@ -34,9 +34,8 @@ def _spread(values: Sequence[float]) -> str:
 def show(title: str, rows: Sequence[Row]) -> None:
     """Plain Markdown, so that a run can be pasted into a report."""
     when = datetime.now(UTC).strftime("%Y-%m-%d")
-    print(
-        f"\n## {title}\n\n{when}, {psutil.cpu_count()} CPUs shared by client and servers, Python {platform.python_version()}.\n"
-    )
+    where = f"{psutil.cpu_count()} CPUs shared by client and servers, Python {platform.python_version()}"
+    print(f"\n## {title}\n\n{when}, {where}.\n")
     print("| measured | unit | median (least to most) | baseline | median (least to most) | ratio |")
     print("|---|---|---|---|---|---|")
     for r in rows:

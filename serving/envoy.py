@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serving.envoy_cluster import GRPC, HTTP, TYPE, Json, cluster, seconds
 from serving.facts import facts
 
-HTTP, GRPC = "http", "grpc"  # the clusters, and so the names of the endpoint files
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 MODEL = f"/v2/models/{NAME}(/versions/[0-9]+)?"
 # What a client may ask: method, path. Everything else is refused: loading models, shared memory, trace and log
@@ -31,16 +31,12 @@ GRPC_METHODS = (
     "ModelInfer",
     "ModelStreamInfer",
 )
-# Answers of a server that is broken (Triton with a dead Python stub): 500, INTERNAL. A full queue or a feature store
-# that does not answer (503, UNAVAILABLE) is no fault of the server, and its place would be no better used empty.
-BROKEN = {HTTP: ((":status", "500"),), GRPC: (("grpc-status", "13"), (":status", "500"))}
 REFUSAL = "this entry serves predictions only: infer, ready and metadata of a model, health and metadata of the server"
-TYPE = "type.googleapis.com/"
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 BUFFER = "envoy.extensions.filters.http.buffer.v3."
 
-Json = dict[str, object]
+
+__all__ = ["GRPC", "HTTP", "Endpoint", "Entry", "arguments", "bootstrap", "endpoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +73,19 @@ def bootstrap(entry: Entry) -> str:
                 _listener(entry, GRPC, entry.grpc_port, "HTTP2", _grpc_routes(entry)),
             ],
             "clusters": [
-                _cluster(entry, HTTP, {"http_protocol_options": {}}),
-                _cluster(entry, GRPC, {"http2_protocol_options": {}}),
+                cluster(HTTP, entry.endpoints_folder, {"http_protocol_options": {}}),
+                cluster(GRPC, entry.endpoints_folder, {"http2_protocol_options": {}}),
             ],
         },
     }
     return json.dumps(config, indent=1) + "\n"
 
 
-def endpoints(cluster: str, servers: Sequence[Endpoint]) -> str:
+def endpoints(name: str, servers: Sequence[Endpoint]) -> str:
     """An endpoint file; written beside and renamed, since Envoy watches for the move."""
     assignment = {
         "@type": f"{TYPE}envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": cluster,
+        "cluster_name": name,
         "endpoints": [
             {
                 "lb_endpoints": [
@@ -118,12 +114,8 @@ def _socket(address: str, port: int) -> Json:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def _seconds(ms: float) -> str:
-    return f"{ms / 1000:g}s"
-
-
 def _timeout(entry: Entry) -> str:
-    return _seconds(entry.max_request_s * 1000 + facts("envoy")["timeout_margin_ms"])
+    return seconds(entry.max_request_s * 1000 + facts("envoy")["timeout_margin_ms"])
 
 
 def _listener(entry: Entry, name: str, port: int, codec: str, routes: list[Json]) -> Json:
@@ -135,8 +127,8 @@ def _listener(entry: Entry, name: str, port: int, codec: str, routes: list[Json]
         "normalize_path": True,  # else /v2/models/../repository would pass as a model
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "request_headers_timeout": _seconds(numbers["request_headers_ms"]),
-        "common_http_protocol_options": {"idle_timeout": _seconds(numbers["downstream_idle_ms"])},
+        "request_headers_timeout": seconds(numbers["request_headers_ms"]),
+        "common_http_protocol_options": {"idle_timeout": seconds(numbers["downstream_idle_ms"])},
         "http2_protocol_options": {"max_concurrent_streams": numbers["max_requests"]},
         "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
         "http_filters": [
@@ -200,7 +192,7 @@ def _refuse(match: Json) -> Json:
     }
 
 
-def _route(entry: Entry, cluster: str, match: Json, retry_on: str) -> Json:
+def _route(entry: Entry, to: str, match: Json, retry_on: str) -> Json:
     previous_hosts: Json = {
         "name": "envoy.retry_host_predicates.previous_hosts",
         "typed_config": {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
@@ -209,7 +201,7 @@ def _route(entry: Entry, cluster: str, match: Json, retry_on: str) -> Json:
     return {
         "match": match,
         "route": {
-            "cluster": cluster,
+            "cluster": to,
             "timeout": _timeout(entry),
             "retry_policy": {
                 "retry_on": f"{retry_on},reset,connect-failure,refused-stream",
@@ -217,73 +209,5 @@ def _route(entry: Entry, cluster: str, match: Json, retry_on: str) -> Json:
                 "retry_host_predicate": [previous_hosts],
                 "host_selection_retry_max_attempts": tries,
             },
-        },
-    }
-
-
-def _any_of(headers: Sequence[tuple[str, str]]) -> Json:
-    rules: list[Json] = [
-        {"http_response_headers_match": {"headers": [{"name": name, "string_match": {"exact": value}}]}}
-        for name, value in headers
-    ]
-    return {"or_match": {"rules": rules}} if len(rules) > 1 else rules[0]
-
-
-def _cluster(entry: Entry, name: str, protocol: Json) -> Json:
-    numbers = facts("envoy")
-    check: Json = {"path": "/v2/health/ready", "codec_client_type": "HTTP1"}
-    return {
-        "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {
-            "eds_config": {
-                "resource_api_version": "V3",
-                "path_config_source": {"path": f"{entry.endpoints_folder}/{name}.json"},
-            }
-        },
-        "lb_policy": "LEAST_REQUEST",
-        "common_lb_config": {
-            "healthy_panic_threshold": {"value": numbers["panic_percent"]},
-            # Draining servers are left out of that count. The window is 1 s by default: a change of health reaches
-            # the workers so much later than the admin interface tells of it, and whoever waits for "healthy" before
-            # the old servers go is told too early (measured: requests came after 1.2 s).
-            "update_merge_window": "0s",
-        },
-        "connect_timeout": _seconds(numbers["connect_timeout_ms"]),
-        "ignore_health_on_host_removal": True,  # a removed server is let go at once, so that it can stop
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_retries": numbers["max_retries"],
-                    "max_requests": numbers["max_requests"],
-                    "max_pending_requests": numbers["max_requests"],
-                    "max_connections": numbers["max_requests"],
-                }
-            ]
-        },
-        "health_checks": [
-            {
-                "timeout": _seconds(numbers["health_timeout_ms"]),
-                "interval": _seconds(numbers["health_interval_ms"]),
-                "no_traffic_interval": _seconds(numbers["health_interval_ms"]),
-                "unhealthy_threshold": numbers["unhealthy_threshold"],
-                "healthy_threshold": 1,
-                "http_health_check": check,
-            }
-        ],
-        "outlier_detection": {
-            "consecutive_5xx": numbers["consecutive_5xx"],
-            "interval": "1s",
-            "base_ejection_time": _seconds(numbers["ejection_ms"]),
-            "max_ejection_percent": numbers["max_ejection_percent"],
-            "successful_active_health_check_uneject_host": False,  # the health URL is the one that lies
-        },
-        "typed_extension_protocol_options": {
-            UPSTREAM: {
-                "@type": TYPE + UPSTREAM,
-                "outlier_detection": {"error_matcher": _any_of(BROKEN[name])},
-                "common_http_protocol_options": {"idle_timeout": _seconds(numbers["idle_timeout_ms"])},
-                "explicit_http_config": protocol,
-            }
         },
     }

@@ -1,0 +1,1 @@
+"""The rules and the state that every simulated cloud shares."""

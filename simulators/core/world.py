@@ -1,0 +1,198 @@
+"""What exists in the simulated clouds, what was done to it, and when: one store for every cloud of a rehearsal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from simulators.core.faults import Fault
+from simulators.core.values import Properties
+
+
+@dataclass(kw_only=True)
+class Thing:
+    """A resource that exists, made by a program or by a cloud itself (`owner` is set: whose trace it is)."""
+
+    cloud: str
+    token: str
+    id: str
+    name: str
+    urn: str = ""
+    scope: str = ""
+    account: str = ""
+    inputs: Properties = field(default_factory=dict)
+    outputs: Properties = field(default_factory=dict)
+    cluster: str = ""
+    owner: str = ""
+    leak: int = 0
+    holds: list[str] = field(default_factory=list)
+    after_delete: str = ""
+    after_cascade: str = ""
+    gone_at: float | None = None
+    billable: bool = False
+    why: str = ""
+    not_ready: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.account or self.cloud}|{self.token}|{self.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One operation as the timeline shows it; times are simulated seconds."""
+
+    seq: int
+    cloud: str
+    op: str
+    urn: str
+    token: str
+    name: str
+    start_s: float
+    end_s: float
+    result: str
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """What is still there after everything was destroyed, and why."""
+
+    cloud: str
+    type: str
+    name: str
+    why: str
+    leak: int
+    billable: bool
+
+
+@dataclass(kw_only=True)
+class World:
+    """In memory; with `path` also in a file, so that several plugin processes share it and a kill loses nothing."""
+
+    path: Path | None = None
+    things: dict[str, Thing] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    taken: dict[str, tuple[float, str]] = field(default_factory=dict)  # scope -> (free at, reason)
+    faults: tuple[Fault, ...] = ()
+    quotas: dict[str, int] = field(default_factory=dict)
+    expired: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)  # key -> why its delete failed last
+    phase_start: float = 0.0
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Engines run steps in parallel and each provider is a process: one at a time, on the newest state."""
+        with self._lock:
+            if self.path is None:
+                yield
+                return
+            with self.path.with_suffix(".lock").open("a") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                self._load()
+                try:
+                    yield
+                finally:
+                    self._save()
+
+    @property
+    def horizon(self) -> float:
+        """The simulated moment at which everything so far is done."""
+        return max((o.end_s for o in self.operations), default=self.phase_start)
+
+    def begin_phase(self) -> None:
+        """What is done from here on starts after all that was done before: an engine's run ended."""
+        with self.transaction():
+            self.phase_start = self.horizon
+
+    def record(
+        self, *, cloud: str, op: str, urn: str, token: str, name: str, seconds: float, after: list[str], result: str
+    ) -> float:
+        """Starts when the last operation on what it depends on is over; returns its end."""
+        ends = [o.end_s for o in self.operations if o.urn in after or (o.urn == urn and urn)]
+        start = max([self.phase_start, *ends])
+        self.operations.append(
+            Operation(
+                seq=len(self.operations), cloud=cloud, op=op, urn=urn, token=token, name=name,
+                start_s=start, end_s=start + seconds, result=result, after=tuple(after),
+            )
+        )  # fmt: skip
+        return start + seconds
+
+    def settle(self, now: float) -> None:
+        """Lets pass what time alone removes: traces with a date, windows of names."""
+        for key in [k for k, t in self.things.items() if t.gone_at is not None and t.gone_at <= now]:
+            del self.things[key]
+
+    def find(self, account: str, token: str, identity: str) -> Thing | None:
+        return self.things.get(f"{account}|{token}|{identity}")
+
+    def change_by_hand(self, cloud: str, name: str, path: str, value: object) -> None:
+        """Drift: somebody, or an autoscaler, changed what exists without the program's knowledge."""
+        from simulators.core.edits import put
+
+        with self.transaction():
+            found = [t for t in self.things.values() if t.cloud == cloud and name in (t.name, t.id)]
+            if not found:
+                raise KeyError(f"{cloud}: nothing is named {name}")
+            for thing in found:
+                put(thing.inputs, path, value)
+                put(thing.outputs, path, value)
+
+    def remove_by_hand(self, cloud: str, name: str) -> None:
+        """A spot machine taken back, a node lost, a resource deleted in the console."""
+        with self.transaction():
+            for key in [k for k, t in self.things.items() if t.cloud == cloud and name in (t.name, t.id)]:
+                del self.things[key]
+
+    def leftovers(self) -> tuple[Leftover, ...]:
+        """Everything that still exists, with the reason; after a clean destroy there is nothing."""
+        with self.transaction():
+            now = self.horizon
+            return tuple(
+                Leftover(
+                    cloud=t.cloud, type=t.token, name=t.name, leak=t.leak, billable=t.billable,
+                    why=self.failures.get(t.key) or t.why or "it is still there: no delete was asked for",
+                )
+                for t in self.things.values()
+                if t.gone_at is None or t.gone_at > now
+            )  # fmt: skip
+
+    def _save(self) -> None:
+        assert self.path is not None
+        state = {
+            "things": [asdict(t) for t in self.things.values()],
+            "operations": [asdict(o) for o in self.operations],
+            "taken": self.taken,
+            "faults": [asdict(f) for f in self.faults],
+            "quotas": self.quotas,
+            "expired": self.expired,
+            "failures": self.failures,
+            "phase_start": self.phase_start,
+            "nonce": self.nonce,
+        }
+        fresh = self.path.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(json.dumps(state), encoding="utf-8")
+        fresh.replace(self.path)
+
+    def _load(self) -> None:
+        assert self.path is not None
+        if not self.path.exists():
+            return
+        state = json.loads(self.path.read_text(encoding="utf-8"))
+        things = [Thing(**t) for t in state["things"]]
+        self.things = {t.key: t for t in things}
+        self.operations = [Operation(**{**o, "after": tuple(o["after"])}) for o in state["operations"]]
+        self.taken = {k: (v[0], v[1]) for k, v in state["taken"].items()}
+        self.faults = tuple(Fault(**f) for f in state["faults"])
+        self.quotas, self.expired, self.failures = state["quotas"], state["expired"], state["failures"]
+        self.phase_start, self.nonce = state["phase_start"], state["nonce"]

@@ -1,0 +1,1 @@
+"""The simulated clouds as provider plugins that an engine starts."""

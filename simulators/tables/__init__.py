@@ -1,0 +1,1 @@
+"""Facts of the real providers and clouds as rows, each with its source (sources.csv)."""

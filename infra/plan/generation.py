@@ -12,7 +12,7 @@ from infra.spec import Model, Spec, to_values
 
 # What decides how many there are, not what each is: an autoscaler may move it without a new generation. On this machine
 # nothing autoscales, so there the counts are capacity.
-COUNTS = {"min_nodes", "max_nodes", "start_nodes"}
+COUNTS = {"min_nodes", "max_nodes", "start_nodes", "expected_nodes"}
 
 
 def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence[Model]) -> str:

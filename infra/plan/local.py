@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from infra.plan.errors import Infeasible
+from infra.plan.facts import exit_timeout_s
 from infra.plan.generation import digest
 from infra.plan.modes import LocalNumbers, local_numbers
 from infra.plan.server import Server, divide
-from infra.plan.types import LatencyMs, ModelServing, ModelVersion, Plan, Pool, Replicas, Serving, UsdPerMonth
-from infra.spec import Fix, Spec
+from infra.plan.types import LatencyMs, ModelServing, Plan, Pool, Replicas, Serving, UsdPerMonth
+from infra.spec import Fix, Model, Spec
 from infra.spec.problems import problem
 
 
-def plan_local(spec: Spec) -> Plan:
+def plan_local(spec: Spec, models: Sequence[Model]) -> Plan:
     """N processes of one instance, or one process of N: the same N, from the case that carries less."""
     numbers = local_numbers(spec)
-    versions = tuple(
-        ModelVersion(name=m.name, version=m.version, accuracy=m.accuracy, gates={}, chosen=True) for m in spec.models
-    )
-    single = divide(spec, spec.models, "vcpu", 1)
+    single = divide(spec, models, "vcpu", 1)
     count = _instances(spec, numbers, single)
     processes = numbers.processes or count
     each = count // processes
-    server = divide(spec, spec.models, "vcpu", each)
+    server = divide(spec, models, "vcpu", each)
     pool = Pool(
         role="serving",
         machine_type="local",
@@ -41,10 +41,9 @@ def plan_local(spec: Spec) -> Plan:
         serving=serving,
         latency_ms=LatencyMs(mean=at_peak.mean_ms, p99=at_peak.p99_ms),
         max_rps_within_slo=server.max_rps * processes,
-        generation=digest(spec, (pool,), serving, spec.models),
+        generation=digest(spec, (pool,), serving, models),
         usd_per_month=UsdPerMonth(min=0.0, expected=0.0, max=0.0),
         usd_per_million_predictions=0.0,
-        model_versions=versions,
         binding_constraint=server.binding,
     )
 
@@ -69,7 +68,7 @@ def settings(spec: Spec, server: Server) -> Serving:
         queue_delay_us=narrow.queue_delay_us,
         preferred_batch=narrow.preferred_batch,
         models=models,
-        exit_timeout_s=int(-(-spec.max_request_s // 1)) + 1,
+        exit_timeout_s=exit_timeout_s(spec),
         gpu_sharing=spec.gpu_sharing.strategy,
         gpu_clients=spec.gpu_sharing.clients,
     )

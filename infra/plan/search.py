@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+Vector = NDArray[np.float64]
+MOST_TYPES = 2  # machine types in one fleet: each is a pool more to watch and to switch
 ROUNDING = 1e-9  # rates are measured numbers: a load that exceeds capacity by less is carried
 
 
@@ -147,8 +150,13 @@ def cheapest_mix(options: Sequence[Option], demand: Demand) -> Choice | None:
     return min((c for c in (best, alone) if c), key=lambda c: c.rank)
 
 
+def _most(demand: Demand) -> float:
+    return max(demand.peak_rps, demand.base_rps, demand.mean_rps)
+
+
 class _Program:
-    """Variables: for each option the base nodes, the burst nodes that run at the mean load, and all burst nodes."""
+    """Variables: for each option the base nodes, the burst nodes that run at the mean load, all burst nodes, and whether
+    it is used at all."""
 
     def __init__(self, options: Sequence[Option], demand: Demand) -> None:
         self.options, self.demand = options, demand
@@ -156,30 +164,38 @@ class _Program:
         od, burst = [o.on_demand for o in options], [o.burst for o in options]
         rps, replicas = [o.rps for o in options], [float(o.replicas) for o in options]
         worst = od if demand.fallback else burst
-        self.expected, self.worst = np.array(od + burst + none), np.array(od + none + worst)
-        self.rows: list[tuple[np.ndarray, float]] = []  # each row: coefficients @ x >= bound, scaled to a bound of 1
-        self._at_least(rps + none + none, demand.base_rps)
-        self._at_least(replicas + none + none, demand.least_on_demand)
-        self._at_least(rps + rps + none, demand.mean_rps)
-        self._at_least(replicas + replicas + none, demand.least_replicas)
-        self._at_least(rps + none + rps, demand.peak_rps)
-        for i in range(len(options)):
-            row = np.zeros(3 * len(options))
-            row[len(options) + i], row[2 * len(options) + i] = -1.0, 1.0
-            self.rows.append((row, 0.0))
+        n = len(options)
+        self.expected, self.worst = np.array(od + burst + none + none), np.array(od + none + worst + none)
+        self.rows: list[tuple[Vector, float]] = []  # each row: coefficients @ x >= bound, scaled to a bound of 1
+        self._at_least(rps + none + none + none, demand.base_rps)
+        self._at_least(replicas + none + none + none, demand.least_on_demand)
+        self._at_least(rps + rps + none + none, demand.mean_rps)
+        self._at_least(replicas + replicas + none + none, demand.least_replicas)
+        self._at_least(rps + none + rps + none, demand.peak_rps)
+        self._at_least(none + none + none + [-1.0] * n, -MOST_TYPES)
+        for i, o in enumerate(options):
+            enough = 2 * (demand.least_replicas + demand.least_on_demand + _ceil(_most(demand), o.rps)) + 1
+            self._row({n + i: -1.0, 2 * n + i: 1.0}, 0.0)
+            self._row({i: -1.0, 2 * n + i: -1.0, 3 * n + i: float(enough)}, 0.0)
         if demand.most_usd is not None:
             self.rows.append((-self.worst, -demand.most_usd))
 
     def _at_least(self, coefficients: Sequence[float], bound: float) -> None:
-        if bound > 0:
-            self.rows.append((np.array(coefficients) / bound, 1.0))
+        if bound:
+            self.rows.append((np.array(coefficients) / abs(bound), math.copysign(1.0, bound)))
 
-    def solve(self, costs: np.ndarray, cap: float | None, margin: float = 0.0) -> Choice | None:
+    def _row(self, coefficients: Mapping[int, float], bound: float) -> None:
+        row = np.zeros(4 * len(self.options))
+        for i, x in coefficients.items():
+            row[i] = x
+        self.rows.append((row, bound))
+
+    def solve(self, costs: Vector, cap: float | None, margin: float = 0.0) -> Choice | None:
         rows = [r for r, _ in self.rows] + ([-self.expected] if cap is not None else [])
         bounds = [b + margin * (b > 0) for _, b in self.rows] + ([-cap - ROUNDING] if cap is not None else [])
         result = milp(
             costs,
-            integrality=np.ones_like(costs),
+            integrality=np.ones(len(costs), dtype=int),
             bounds=Bounds(0, np.inf),
             constraints=LinearConstraint(np.array(rows), np.array(bounds), np.inf),
             options={"mip_rel_gap": 0.0},

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from infra.plan import capacity
-from infra.spec import Model, Spec
+from infra.spec import Model, Slo, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,11 @@ class Share:
     batching: capacity.Batching
     max_rps: float  # of this model's requests, within the SLO and the utilisation gate
 
+    @property
+    def total_rps(self) -> float:
+        """The rate of all models together at which this one is at its largest."""
+        return self.max_rps / self.part if self.part else float("inf")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
@@ -31,7 +37,7 @@ class Server:
 
     @property
     def narrowest(self) -> Share:
-        return min(self.shares, key=lambda s: s.max_rps / s.part if s.part else float("inf"))
+        return min(self.shares, key=lambda s: s.total_rps)
 
     def latency(self, rps: float, burst_cv: float) -> capacity.Latency:
         """Of the requests of all models together: the mean, and the worst 99th percentile."""
@@ -43,56 +49,57 @@ class Server:
 
 
 def parts(models: Sequence[Model]) -> list[float]:
-    """Each model's part of the load; those without a share divide evenly what the others leave."""
-    stated = sum(m.share for m in models if m.share is not None)
-    silent = sum(1 for m in models if m.share is None)
+    """Each model's part of the load: names without a share divide what the others leave, versions divide their name's."""
+    shares = {m.name: m.share for m in models}
+    stated = sum(s for s in shares.values() if s is not None)
+    silent = sum(1 for s in shares.values() if s is None)
     rest = max(0.0, 1.0 - stated) / silent if silent else 0.0
-    return [rest if m.share is None else m.share for m in models]
+    of_name = {n: rest if s is None else s for n, s in shares.items()}
+    return [of_name[m.name] / sum(1 for x in models if x.name == m.name) for m in models]
+
+
+@cache
+def _carried(
+    profile: capacity.Profile, slo: Slo, max_batch: int, instances: int, cv: float
+) -> tuple[capacity.Batching, float]:
+    """The batching to use and the rate that it carries within the SLO and the utilisation gate."""
+    batching = capacity.best_batch(profile, slo.p99_ms, max_batch, instances, cv)
+    within = capacity.max_rps(profile, slo.p99_ms, batching.max_batch, instances, cv)
+    gate = slo.accelerator_utilization * capacity.capacity_rps(profile, batching.max_batch, instances)
+    return batching, min(within, gate)
 
 
 def _share(spec: Spec, model: Model, part: float, processor: str, instances: int, slowdown: float) -> Share:
     measured = model.profile[processor]
     profile = capacity.Profile(base_ms=measured.base_ms * slowdown, per_item_ms=measured.per_item_ms * slowdown)
-    cv = spec.load.burst_cv
-    batching = capacity.best_batch(profile, spec.slo.p99_ms, model.max_batch, instances, cv)
-    within = capacity.max_rps(profile, spec.slo.p99_ms, batching.max_batch, instances, cv)
-    gate = spec.slo.accelerator_utilization * capacity.capacity_rps(profile, batching.max_batch, instances)
-    return Share(
-        model=model,
-        part=part,
-        instances=instances,
-        profile=profile,
-        batching=batching,
-        max_rps=min(within, gate),
-    )
+    batching, carried = _carried(profile, spec.slo, model.max_batch, instances, spec.load.burst_cv)
+    return Share(model=model, part=part, instances=instances, profile=profile, batching=batching, max_rps=carried)
 
 
-def divide(spec: Spec, models: Sequence[Model], processor: str, slots: int) -> Server:
+def divide(spec: Spec, models: Sequence[Model], processor: str, slots: int, slowdown: float = 1.0) -> Server:
     """Divides `slots` equal processors (vCPUs or accelerators) among the models.
 
-    With a slot for each model, each has its own, and the next slot goes where the rate is narrowest. With fewer,
-    every model has an instance on every slot; a busy one then gets at least 1/len(models) of it, so its batches are
-    taken to last that much longer, which is never optimistic.
+    With a slot for each model, each has its own, and the next slot goes where the rate is narrowest. With fewer, every
+    model has an instance on every slot; a busy one then gets at least 1/len(models) of it, so its batches are taken to
+    last that much longer, which is never optimistic. `slowdown` is that of others on the same processors.
     """
-    each = parts(models)
+    each = list(zip(models, parts(models), strict=True))
     if len(models) > slots:
-        shares = [_share(spec, m, p, processor, slots, len(models)) for m, p in zip(models, each, strict=True)]
-        return _server(shares)
-    shares = [_share(spec, m, p, processor, 1, 1.0) for m, p in zip(models, each, strict=True)]
+        return _server(spec, [_share(spec, m, p, processor, slots, slowdown * len(models)) for m, p in each])
+    if len(models) == 1:
+        return _server(spec, [_share(spec, models[0], 1.0, processor, slots, slowdown)])
+    shares = [_share(spec, m, p, processor, 1, slowdown) for m, p in each]
     for _ in range(slots - len(models)):
-        i = min(
-            range(len(shares)), key=lambda i: shares[i].max_rps / shares[i].part if shares[i].part else float("inf")
-        )
-        shares[i] = _share(spec, shares[i].model, shares[i].part, processor, shares[i].instances + 1, 1.0)
-    return _server(shares)
+        i = min(range(len(shares)), key=lambda i: shares[i].total_rps)
+        narrow = shares[i]
+        shares[i] = _share(spec, narrow.model, narrow.part, processor, narrow.instances + 1, slowdown)
+    return _server(spec, shares)
 
 
-def _server(shares: Sequence[Share]) -> Server:
-    narrow = min(shares, key=lambda s: s.max_rps / s.part if s.part else float("inf"))
-    rate = narrow.max_rps / narrow.part if narrow.part else 0.0
-    saturated = capacity.capacity_rps(narrow.profile, narrow.batching.max_batch, narrow.instances)
-    return Server(
-        shares=tuple(shares),
-        max_rps=rate,
-        binding="slo.accelerator_utilization" if narrow.max_rps >= 0.949 * saturated else "slo.p99_ms",
+def _server(spec: Spec, shares: Sequence[Share]) -> Server:
+    narrow = min(shares, key=lambda s: s.total_rps)
+    gate = spec.slo.accelerator_utilization * capacity.capacity_rps(
+        narrow.profile, narrow.batching.max_batch, narrow.instances
     )
+    binding = "slo.accelerator_utilization" if narrow.max_rps >= gate else "slo.p99_ms"
+    return Server(shares=tuple(shares), max_rps=narrow.total_rps, binding=binding)

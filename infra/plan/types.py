@@ -12,6 +12,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelServing:
+    """Settings of one model in each server."""
+
+    name: str
+    version: int
+    instances: int
+    max_batch: int
+    queue_delay_us: int
+    preferred_batch: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """A group of equal machines of one capacity type."""
 
@@ -29,6 +41,9 @@ class Pool:
     zones: tuple[str, ...] = ()
     disk_gib: int = 0
     start_nodes: int = 0  # at creation: what carries the peak
+    expected_nodes: int = 0  # at the mean load
+    arch: str = "amd64"
+    models: tuple[ModelServing, ...] = ()  # settings of each server here; in a mix they differ by pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +56,6 @@ class Replicas:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelServing:
-    """Settings of one model in each server."""
-
-    name: str
-    version: int
-    instances: int
-    max_batch: int
-    queue_delay_us: int
-    preferred_batch: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Serving:
     """Settings of each server; the numbers of the model that limits it stand for all, each model has its own below."""
 
@@ -62,6 +65,7 @@ class Serving:
     preferred_batch: tuple[int, ...]
     models: tuple[ModelServing, ...]
     exit_timeout_s: int
+    startup_budget_s: int = 120  # from the order for a machine to its first answer
     gpu_sharing: str = "none"
     gpu_clients: int = 1
 
@@ -136,9 +140,9 @@ class Plan:
         """A plan from what `to_json` gave, such as the one recorded in a stack's outputs."""
         return cls(
             spec=parse(data["spec"]),
-            pools=tuple(_built(Pool, p) for p in data["pools"]),
+            pools=tuple(_with_models(Pool, p) for p in data["pools"]),
             replicas=_built(Replicas, data["replicas"]),
-            serving=_serving(data["serving"]),
+            serving=_with_models(Serving, data["serving"]),
             latency_ms=_built(LatencyMs, data["latency_ms"]),
             max_rps_within_slo=data["max_rps_within_slo"],
             generation=data["generation"],
@@ -168,5 +172,5 @@ def _built(cls: type[T], data: Mapping[str, Any]) -> T:
     return cls(**absent, **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
-def _serving(data: Mapping[str, Any]) -> Serving:
-    return _built(Serving, {**data, "models": [_built(ModelServing, m) for m in data["models"]]})
+def _with_models(cls: type[T], data: Mapping[str, Any]) -> T:
+    return _built(cls, {**data, "models": [_built(ModelServing, m) for m in data["models"]]})

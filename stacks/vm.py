@@ -37,7 +37,7 @@ def build(plan: Plan, *, stack: str, project: Path) -> StackOutputs:
         admin_port=ports.admin,
         endpoints_folder="${endpoints}",
         max_request_s=spec.max_request_s,
-        node=place.name("entry"),
+        node=place.name("envoy"),
     )
     place.enter(bootstrap(entry), servers, spec.max_request_s + DRAIN_MARGIN_S)
     return StackOutputs(

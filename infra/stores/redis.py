@@ -35,7 +35,7 @@ def build(place: Place, plan: Plan) -> list[pulumi.Resource]:
     from infra.clouds.local.resources import FeatureSet, Redis
 
     opts = place.options(after=[place.supervisor])
-    store = Redis("store", physical=place.name("store"), port=place.ports.redis, opts=opts)
+    store = Redis("redis", physical=place.name("redis"), port=place.ports.redis, opts=opts)
     made: list[pulumi.Resource] = [store]
     features = plan.spec.features
     if features is not None and features.source is not None:

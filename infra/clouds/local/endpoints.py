@@ -9,7 +9,7 @@ from infra.clouds.local.eds import Target, assignment, endpoint_file, hosts, wri
 from infra.clouds.local.kind import Checked, Fault, LocalError, UnreadyError, check_fields
 from infra.clouds.local.root import Inputs, Root, read_json, write_json
 
-HEALTHY_SECONDS = 20.0  # Envoy's health check runs every 0.5 s
+HEALTHY_SECONDS = 20  # Envoy's health check runs every 0.5 s
 SEEN_SECONDS = 5.0  # until Envoy has read a renamed file; measured: well under 1 s
 SETTLE_SECONDS = 0.5  # after the removal, so that connections of the pool are closed before the server is stopped
 
@@ -19,7 +19,7 @@ class Endpoints:
 
     token = "slipway:local:Endpoints"
     required: Mapping[str, type] = {"name": str, "admin_port": int, "clusters": list, "targets": list}
-    optional: Mapping[str, object] = {"drain_seconds": 35}
+    optional: Mapping[str, object] = {"drain_seconds": 35, "healthy_seconds": HEALTHY_SECONDS}
     replaces = frozenset({"name"})
 
     def check(self, root: Root, inputs: Inputs, olds: Inputs) -> Checked:
@@ -47,14 +47,15 @@ class Endpoints:
 
     def apply(self, root: Root, inputs: Inputs, olds: Inputs | None) -> Inputs:
         name, clusters, new = str(inputs["name"]), _clusters(inputs), _targets(inputs)
-        admin, drain = inputs["admin_port"], inputs["drain_seconds"]
+        admin, drain, healthy = (inputs[f] for f in ("admin_port", "drain_seconds", "healthy_seconds"))
         assert isinstance(admin, int)
         assert isinstance(drain, int | float)
+        assert isinstance(healthy, int | float)
         before = written(root, clusters)
         wanted = {t["name"]: t for t in new}
         leaving = [t for t in before if t != wanted.get(t["name"])]
         self._write(root, clusters, new + leaving, set())
-        problem = _wait(lambda: _unhealthy(admin, clusters, new), HEALTHY_SECONDS)
+        problem = _wait(lambda: _unhealthy(admin, clusters, new), healthy)
         if problem:
             if leaving:
                 self._write(root, clusters, before, set())

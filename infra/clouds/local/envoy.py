@@ -49,7 +49,6 @@ class Envoy(ProcessKind):
             env={"PATH": "/usr/bin:/bin"},
             cwd=str(root.path),
             ports=ports,
-            probes=[],
         )
 
     def prepare(self, root: Root, inputs: Inputs) -> None:

@@ -51,7 +51,7 @@ def _server(root: Root, name: str, program: Mapping[str, object], states: Mappin
     state = states.get(name, "unsupervised" if pid else "stopped").lower()
     if pid is None and state == "running":
         state = "starting"
-    ports, probes = program["ports"], program["probes"]
+    ports, probes = program["ports"], root.records("ModelServer").get(name, {}).get("probes", [])
     assert isinstance(ports, dict)
     assert isinstance(probes, list)
     answers = [ask(ports["http"], p) for p in probes] if probe and pid is not None else []

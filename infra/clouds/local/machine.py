@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
@@ -13,6 +14,8 @@ import psutil
 
 from infra.clouds.local.keep import recorded, start_time
 from infra.clouds.local.root import Root
+
+COMPLAINT = re.compile(r"^E\d{4} |[Ee]rror|Exception|critical|Fatal|Can't|failed to", re.MULTILINE)
 
 
 def running(root: Root, name: str) -> int | None:
@@ -78,14 +81,29 @@ def answers(port: int) -> bool:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """The end of a log, for an error message."""
+    """The end of a log, for an error message: its complaints where there are any, else its last lines."""
     if not path.is_file():
         return "(no log)"
     with open(path, "rb") as f:
-        f.seek(max(0, path.stat().st_size - 16_384))
-        return "\n".join(f.read().decode(errors="replace").splitlines()[-lines:])
+        f.seek(max(0, path.stat().st_size - 65_536))
+        text = f.read().decode(errors="replace").splitlines()
+    text = [line for line in text if not line.startswith(("|", "+--")) and line.strip()]  # Triton's tables
+    complaints = list(dict.fromkeys(line for line in text if COMPLAINT.search(line)))
+    return "\n".join((complaints or text)[-lines:])
 
 
 def remove_shared_memory(prefix: str) -> None:
     for left in Path("/dev/shm").glob(f"{prefix}*"):
         left.unlink(missing_ok=True)
+
+
+def dead_worker(pid: int) -> str:
+    """A child of the server that ended and that nobody reaps."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if child.status() == psutil.STATUS_ZOMBIE:
+                    time.sleep(0.2)  # a server that reaps its children has done so by then
+                    if child.is_running() and child.status() == psutil.STATUS_ZOMBIE:
+                        return f"its worker process {child.pid} has died"
+    return ""

@@ -8,7 +8,8 @@ from pathlib import Path
 from string import Template
 
 from infra.clouds.local import servers, slots
-from infra.clouds.local.kind import Checked, Fault, check_fields
+from infra.clouds.local.kind import Checked, Fault, LocalError, check_fields
+from infra.clouds.local.machine import dead_worker, running, tail
 from infra.clouds.local.probe import ask
 from infra.clouds.local.process import ProcessKind, RefusedError
 from infra.clouds.local.root import Inputs, Root
@@ -73,11 +74,10 @@ class ModelServer(ProcessKind):
         return {**inputs, **{f"{name}_port": port for name, port in ports.items()}}
 
     def program(self, root: Root, inputs: Inputs) -> Program:
-        ports, command, env, probes = (inputs[f] for f in ("ports", "command", "env", "probes"))
+        ports, command, env = (inputs[f] for f in ("ports", "command", "env"))
         assert isinstance(ports, dict)
         assert isinstance(command, list)
         assert isinstance(env, dict)
-        assert isinstance(probes, list)
         stop_seconds = inputs["stop_seconds"]
         assert isinstance(stop_seconds, int | float)
         name = str(inputs["name"])
@@ -100,7 +100,6 @@ class ModelServer(ProcessKind):
             stop_seconds=stop_seconds,
             shm_prefix=f"{self._shm(root, name)}-",
             ports=ports,
-            probes=probes,
         )
 
     def prepare(self, root: Root, inputs: Inputs) -> None:
@@ -118,10 +117,19 @@ class ModelServer(ProcessKind):
         for probe in probes:
             answer = ask(ports["http"], probe)
             if answer.dead:
+                self._still_whole(root, str(inputs["name"]))
                 return answer.reason
             if not answer.ok:
                 raise RefusedError(answer.reason)
         return ""
+
+    @staticmethod
+    def _still_whole(root: Root, name: str) -> None:
+        """A server one of whose workers died while it loads will never answer, and does not say so."""
+        pid = running(root, name)
+        died = dead_worker(pid) if pid is not None else ""
+        if died:
+            raise LocalError(f"{name} does not load its models: {died}. Its log ends:\n{tail(root.log(name))}")
 
     def remove_files(self, root: Root, name: str) -> None:
         if not root.records(self.record_kind).keys() - {name}:

@@ -106,8 +106,8 @@ class Place:
         """The entry before the servers. Its own resources never belong to a generation."""
         ports = {"http": self.ports.http, "grpc": self.ports.grpc, "admin": self.ports.admin}
         envoy = Envoy(
-            "entry",
-            physical=self.name("entry"),
+            "envoy",
+            physical=self.name("envoy"),
             config=config,
             ports=ports,
             clusters=CLUSTERS,

@@ -58,10 +58,13 @@ def difference(text: bytes, probe: dict[str, object]) -> str:
         for field in ("shape", "datatype"):
             if field in wanted and found.get(field) != wanted[field]:
                 return f"output {wanted['name']} has {field} {found.get(field)}, expected {wanted[field]}"
-        if not all(isinstance(x, str | bool) or math.isfinite(x) for x in found["data"]):
+        data = found.get("data")
+        if not isinstance(data, list):
+            return f"output {wanted['name']} has no data"
+        if not all(isinstance(x, str | bool) or (isinstance(x, int | float) and math.isfinite(x)) for x in data):
             return f"output {wanted['name']} holds values that are not finite"
-        if "data" in wanted and not _close(found["data"], wanted["data"], probe):
-            return f"output {wanted['name']} is {found['data']!r:.80}, expected {wanted['data']!r:.80}"
+        if "data" in wanted and not _close(data, wanted["data"], probe):
+            return f"output {wanted['name']} is {data!r:.80}, expected {wanted['data']!r:.80}"
     return ""
 
 

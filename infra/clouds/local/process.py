@@ -77,11 +77,10 @@ class ProcessKind:
     def seconds(self, inputs: Inputs) -> float:
         return self.start_seconds
 
+    # A record is written before anything starts and removed when all is gone: where it is, there may be something.
     def read(self, root: Root, name: str) -> tuple[Inputs, Inputs] | None:
         inputs = root.records(self.record_kind).get(name)
-        if inputs is None or not (root.program(name).is_file() or root.conf(name).is_file()):
-            return None
-        return inputs, self.outputs(root, inputs)
+        return None if inputs is None else (inputs, self.outputs(root, inputs))
 
     def delete(self, root: Root, name: str, inputs: Inputs) -> None:
         supervision.unsupervise(root, name)

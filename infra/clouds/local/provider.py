@@ -29,6 +29,7 @@ from infra.clouds.local.values import from_struct, to_struct, unknown
 
 T = TypeVar("T")
 PACKAGE, VERSION = "slipway", "0.1.0"
+AS_ASKED = "as asked"  # `status` of every resource: what a read found different from what was asked
 KINDS: tuple[Kind, ...] = (Supervisor(), Redis(), FeatureSet(), ModelRepository(), ModelServer(), Envoy(), Endpoints())
 
 
@@ -112,14 +113,17 @@ class LocalProvider(pg.ResourceProviderServicer):
             return p.CreateResponse(properties=to_struct({**inputs, **known}))
         name = str(inputs["name"])
         outputs = self._try(context, lambda: kind.apply(root, inputs, None), name, inputs)
-        return p.CreateResponse(id=name, properties=to_struct(outputs))
+        return p.CreateResponse(id=name, properties=to_struct({**outputs, "status": AS_ASKED}))
 
     def Read(self, request: p.ReadRequest, context: grpc.ServicerContext) -> p.ReadResponse:
         kind, root = self._of(request.urn, context)
         found = self._try(context, lambda: kind.read(root, request.id))
         if found is None:
             return p.ReadResponse()
-        return p.ReadResponse(id=request.id, inputs=to_struct(found[0]), properties=to_struct(found[1]))
+        inputs, outputs = found
+        drift = self._try(context, lambda: kind.drift(root, inputs))
+        outputs = {**outputs, "status": "; ".join(drift) or AS_ASKED}
+        return p.ReadResponse(id=request.id, inputs=to_struct(inputs), properties=to_struct(outputs))
 
     def Update(self, request: p.UpdateRequest, context: grpc.ServicerContext) -> p.UpdateResponse:
         kind, root = self._of(request.urn, context)
@@ -129,7 +133,7 @@ class LocalProvider(pg.ResourceProviderServicer):
             return p.UpdateResponse(properties=to_struct({**inputs, **known}))
         olds = from_struct(request.olds)
         outputs = self._try(context, lambda: kind.apply(root, inputs, olds), request.id, inputs)
-        return p.UpdateResponse(properties=to_struct(outputs))
+        return p.UpdateResponse(properties=to_struct({**outputs, "status": AS_ASKED}))
 
     def Delete(self, request: p.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
         kind, root = self._of(request.urn, context)

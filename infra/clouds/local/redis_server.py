@@ -55,7 +55,6 @@ class Redis(ProcessKind):
             env={"PATH": "/usr/bin:/bin"},
             cwd=str(root.path),
             ports={"redis": port},
-            probes=[],
         )
 
     def prepare(self, root: Root, inputs: Inputs) -> None:

@@ -67,10 +67,10 @@ class Root:
             yield
 
     def claim(self) -> None:
-        """Makes the folder and marks it as ours."""
-        for folder in ("conf.d", "programs", "run", "log", "resources"):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
+        """Makes the folder and marks it as ours, the mark first: a claim that was cut off can be made again."""
         write_json(self.path / MARKER, {"stack": self.stack})
+        for folder in ("conf.d", "programs", "run", "log", "resources"):
+            (self.path / folder).mkdir(exist_ok=True)
 
     @property
     def ours(self) -> bool:
@@ -79,7 +79,12 @@ class Root:
     def remove(self) -> None:
         """Removes the folder, and the one above it when nothing else is in it; never a folder that we did not mark."""
         if self.ours:
-            shutil.rmtree(self.path)
+            for child in self.path.iterdir():
+                if child.is_dir():
+                    shutil.rmtree(child)
+                elif child.name != MARKER:
+                    child.unlink()
+            shutil.rmtree(self.path)  # the mark last
         if self.path.parent.name == ".slipway":
             with contextlib.suppress(OSError):  # not empty: another stack's folder or the engine's state
                 self.path.parent.rmdir()

@@ -72,7 +72,6 @@ class Program:
     stop_seconds: float = 10.0
     shm_prefix: str = ""
     ports: dict[str, int]
-    probes: list[object]  # of the watcher: real requests whose failure means that the server has to be started again
 
 
 class _Unix(xmlrpc.client.Transport):
@@ -83,19 +82,23 @@ class _Unix(xmlrpc.client.Transport):
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("localhost", timeout=60)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._connection = (str(host), connection)  # what close() closes
         connection.sock.settimeout(60)
         connection.sock.connect(str(self.path))
         return connection
 
 
-def rpc(root: Root) -> xmlrpc.client.ServerProxy:
-    return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_Unix(root.socket), allow_none=True)
+def call(root: Root, method: str, *arguments: object) -> object:
+    """One question to supervisord; OSError or HTTPException when it is not there, Fault when it refuses."""
+    transport = _Unix(root.socket)
+    with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport, allow_none=True) as server:
+        return getattr(server.supervisor, method)(*arguments)
 
 
 def pid(root: Root) -> int | None:
     """The pid of a supervisord that answers, or None."""
     try:
-        value = rpc(root).supervisor.getPID()
+        value = call(root, "getPID")
     except (OSError, http.client.HTTPException, xmlrpc.client.Error):
         return None
     return value if isinstance(value, int) else None
@@ -168,27 +171,26 @@ def supervise(root: Root, program: Program) -> None:
     start(root)
     with root.lock():
         spec, conf = rendered(root, program)
-        server = rpc(root).supervisor
         if changed:
             (root.path / "run" / f"{program.name}.exits").unlink(missing_ok=True)
             write_text(root.program(program.name), spec)
             write_text(root.conf(program.name), conf)
-        server.reloadConfig()
+        call(root, "reloadConfig")
         state = states(root).get(program.name)
         if changed and state is not None:
             stop(root, program.name)
-            server.removeProcessGroup(program.name)
+            call(root, "removeProcessGroup", program.name)
             state = None
         if state is None:
-            server.addProcessGroup(program.name)
+            call(root, "addProcessGroup", program.name)
         elif state not in ("RUNNING", "STARTING", "BACKOFF"):
-            server.startProcess(program.name, False)
+            call(root, "startProcess", program.name, False)
 
 
 def states(root: Root) -> dict[str, str]:
     """Program -> supervisord's word for it; empty when supervisord does not answer."""
     try:
-        infos = rpc(root).supervisor.getAllProcessInfo()
+        infos = call(root, "getAllProcessInfo")
     except (OSError, http.client.HTTPException):
         return {}
     assert isinstance(infos, list)
@@ -198,7 +200,7 @@ def states(root: Root) -> dict[str, str]:
 def pids(root: Root) -> dict[str, int]:
     """Program -> pid of what supervisord started for it (a server's keeper, or the watch itself)."""
     try:
-        infos = rpc(root).supervisor.getAllProcessInfo()
+        infos = call(root, "getAllProcessInfo")
     except (OSError, http.client.HTTPException):
         return {}
     assert isinstance(infos, list)
@@ -207,9 +209,8 @@ def pids(root: Root) -> dict[str, int]:
 
 def stop(root: Root, name: str) -> None:
     """Stops a program and waits for its end."""
-    server = rpc(root).supervisor
     try:
-        server.stopProcess(name, False)
+        call(root, "stopProcess", name, False)
     except xmlrpc.client.Fault as fault:
         if "NOT_RUNNING" not in fault.faultString:
             raise
@@ -232,10 +233,9 @@ def unsupervise(root: Root, name: str) -> None:
             stop(root, name)
         with root.lock():
             root.conf(name).unlink(missing_ok=True)
-            server = rpc(root).supervisor
-            server.reloadConfig()
+            call(root, "reloadConfig")
             if name in states(root):
-                server.removeProcessGroup(name)
+                call(root, "removeProcessGroup", name)
     server_pid = running(root, name)
     if server_pid is not None:  # supervisord was not there to stop it
         end(server_pid, float(str(program.get("stop_seconds", 10.0))))

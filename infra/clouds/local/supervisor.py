@@ -81,29 +81,31 @@ class Supervisor:
                 time.sleep(0.02)
         supervision.start(root)
         with root.lock():
-            server = supervision.rpc(root).supervisor
-            server.reloadConfig()
+            supervision.call(root, "reloadConfig")
             state = supervision.states(root).get(WATCH)
             if state is not None and f"conf.d/{WATCH}.conf" in changed:
                 supervision.stop(root, WATCH)
-                server.removeProcessGroup(WATCH)
+                supervision.call(root, "removeProcessGroup", WATCH)
                 state = None
             if state is None:
-                server.addProcessGroup(WATCH)
+                supervision.call(root, "addProcessGroup", WATCH)
             elif state not in ("RUNNING", "STARTING", "BACKOFF"):
-                server.startProcess(WATCH, False)
+                supervision.call(root, "startProcess", WATCH, False)
         return self.outputs(root, inputs)
 
     def read(self, root: Root, name: str) -> tuple[Inputs, Inputs] | None:
-        inputs = root.records("Supervisor").get(name)
-        return None if inputs is None else (inputs, self.outputs(root, inputs))
+        records = root.records("Supervisor")
+        if not root.ours or (records and name not in records):
+            return None
+        inputs = records.get(name, {"name": name, "ports": {}})  # none: a delete was cut off before the folder was gone
+        return inputs, self.outputs(root, inputs)
 
     def delete(self, root: Root, name: str, inputs: Inputs) -> None:
         """Everything of the stack that still stands goes with it."""
         pid = supervision.pid(root)
         if pid is not None:
             with suppress(OSError, http.client.HTTPException):
-                supervision.rpc(root).supervisor.shutdown()
+                supervision.call(root, "shutdown")
             deadline = time.monotonic() + STOP_SECONDS
             while alive(pid) and time.monotonic() < deadline:
                 time.sleep(0.05)

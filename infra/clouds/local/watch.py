@@ -10,20 +10,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from infra.clouds.local import supervision
 from infra.clouds.local.kind import LocalError
-from infra.clouds.local.machine import running
+from infra.clouds.local.machine import dead_worker, running
 from infra.clouds.local.probe import ask
-from infra.clouds.local.root import Inputs, Root, read_json
+from infra.clouds.local.root import Inputs, Root
 
 LOOK_SECONDS = 0.5  # at processes
 ASK_SECONDS = 3.0  # real inferences
 FAILURES = 3  # in a row before a server that gives no answer is started again
+START_SECONDS = 2.0  # whoever starts a server looks after it so long, and has the better error message
 LOG_BYTES = 1_000_000
 GRACE_SECONDS = 120.0  # for a server that has not answered yet since it started
 
@@ -49,21 +47,21 @@ class Watch:
         ask_now = time.monotonic() - self.asked >= ASK_SECONDS
         if ask_now:
             self.asked = time.monotonic()
-        for path in sorted((self.root.path / "programs").glob("*.json")):
-            program = read_json(path)
-            pid = running(self.root, path.stem)
-            if program is None or pid is None or not program["probes"]:
+        for name, server in self.root.records("ModelServer").items():
+            pid = running(self.root, name)
+            if pid is None:
                 continue
-            self.since.setdefault(pid, time.monotonic())
-            reason = dead_worker(pid) or (self.silent(pid, program) if ask_now else "")
-            if reason and supervision.states(self.root).get(path.stem) == "RUNNING":
-                say(f"{path.stem}: {reason}; starting it again")
-                supervision.restart(self.root, path.stem)
+            age = time.monotonic() - self.since.setdefault(pid, time.monotonic())
+            reason = dead_worker(pid) if age > START_SECONDS else ""
+            reason = reason or (self.silent(pid, server) if ask_now else "")
+            if reason and supervision.states(self.root).get(name) == "RUNNING":
+                say(f"{name}: {reason}; starting it again")
+                supervision.restart(self.root, name)
         return True
 
-    def silent(self, pid: int, program: Inputs) -> str:
+    def silent(self, pid: int, server: Inputs) -> str:
         """Why a server has to be started again: it has given no answer several times in a row."""
-        ports, probes = program["ports"], program["probes"]
+        ports, probes = server["ports"], server["probes"]
         assert isinstance(ports, dict)
         assert isinstance(probes, list)
         for probe in probes:
@@ -74,7 +72,7 @@ class Watch:
                     self.failures[pid] = self.failures.get(pid, 0) + 1
                 return answer.reason if self.failures.get(pid, 0) >= FAILURES else ""
             if not answer.ok:
-                say(f"{program['name']}: {answer.reason}")
+                say(f"{server['name']}: {answer.reason}")
         self.failures[pid] = 0
         return ""
 
@@ -90,18 +88,6 @@ class Watch:
             time.sleep(2)
             return False
         return True
-
-
-def dead_worker(pid: int) -> str:
-    """A child of the server that ended and that nobody reaps."""
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children():
-            with suppress(psutil.NoSuchProcess):
-                if child.status() == psutil.STATUS_ZOMBIE:
-                    time.sleep(0.2)  # a server that reaps its children has done so by then
-                    if child.is_running() and child.status() == psutil.STATUS_ZOMBIE:
-                        return f"its worker process {child.pid} has died"
-    return ""
 
 
 def write_to(log: Path) -> None:

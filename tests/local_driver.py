@@ -14,6 +14,7 @@ from pulumi.runtime.proto import provider_pb2_grpc as pg
 from pulumi.runtime.proto import status_pb2
 
 from infra.clouds.local.values import from_struct, to_struct
+from serving.envoy import Entry, bootstrap
 
 Values = dict[str, Any]
 
@@ -22,7 +23,7 @@ class CheckError(Exception):
     """The provider refused the inputs."""
 
 
-class Partial(Exception):
+class PartialError(Exception):
     """Created but not ready."""
 
 
@@ -112,4 +113,106 @@ def partial(error: grpc.RpcError) -> Exception:
         return error
     failed = p.ErrorResourceInitFailed()
     status_pb2.Status.FromString(packed).details[0].Unpack(failed)
-    return Partial("; ".join(failed.reasons))
+    return PartialError("; ".join(failed.reasons))
+
+
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            a = pb_utils.get_input_tensor_by_name(request, "A").as_numpy()
+            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("C", a + np.float32(1))]))
+        return answers
+"""
+CONFIG = """
+name: "add"
+backend: "python"
+max_batch_size: 8
+input [ { name: "A" data_type: TYPE_FP32 dims: [ 2 ] } ]
+output [ { name: "C" data_type: TYPE_FP32 dims: [ 2 ] } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+FILES = {"add/config.pbtxt": {"text": CONFIG}, "add/1/model.py": {"text": MODEL}}
+COMMAND = [
+    "${triton}/bin/tritonserver",
+    "--model-repository=${repository}",
+    "--backend-directory=${triton}/backends",
+    "--cache-directory=${triton}/caches",
+    *(f"--{p}-address=127.0.0.1" for p in ("http", "grpc", "metrics")),
+    *(f"--{p}-port=${{{p}}}" for p in ("http", "grpc", "metrics")),
+    "--disable-auto-complete-config",
+    "--exit-timeout-secs=6",
+    "--backend-config=python,shm-region-prefix-name=${shm}-",
+]
+BODY = {"inputs": [{"name": "A", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
+PROBE = {
+    "name": "add",
+    "path": "/v2/models/add/infer",
+    "body": BODY,
+    "outputs": [{"name": "C", "datatype": "FP32", "shape": [1, 2], "data": [2, 3]}],
+}
+
+
+@dataclass
+class Stack:
+    """A small stack (one model that adds one) as a program would declare it, resource by resource."""
+
+    driver: Driver
+    base: int
+
+    def supervisor(self) -> str:
+        return self.driver.up("Supervisor", "supervisor", {})
+
+    def redis(self) -> str:
+        return self.driver.up("Redis", "redis", {"port": self.base + 2})
+
+    def features(self, source: Path) -> str:
+        return self.driver.up("FeatureSet", "features", {"port": self.base + 2, "prefix": "t:", "source": str(source)})
+
+    def models(self, generation: str, files: Values = FILES) -> str:
+        return self.driver.up("ModelRepository", f"models-{generation}", {"files": files})
+
+    def server(self, generation: str, index: int = 0, **changes: Any) -> str:
+        inputs = {
+            "command": COMMAND,
+            "env": {"PATH": "${bin}:/usr/bin:/bin"},
+            "repository": self.driver.outputs("ModelRepository", f"models-{generation}")["path"],
+            "probes": [PROBE],
+            "base_port": self.base,
+            "generation": generation,
+            "index": index,
+            "stop_seconds": 11,
+            **changes,
+        }
+        return self.driver.up("ModelServer", f"server-{index}-{generation}", inputs)
+
+    def envoy(self) -> str:
+        ports = {"http": self.base, "grpc": self.base + 1, "admin": self.base + 9}
+        entry = Entry(
+            address="127.0.0.1",
+            http_port=ports["http"],
+            grpc_port=ports["grpc"],
+            admin_port=ports["admin"],
+            endpoints_folder="${endpoints}",
+            max_request_s=5,
+            node="test",
+        )
+        inputs = {"config": bootstrap(entry), "ports": ports, "clusters": ["http", "grpc"]}
+        return self.driver.up("Envoy", "envoy", inputs)
+
+    def endpoints(self, *servers: str) -> str:
+        outputs = {s: self.driver.outputs("ModelServer", s) for s in servers}
+        targets = [{"name": s, "http": o["http_port"], "grpc": o["grpc_port"]} for s, o in outputs.items()]
+        inputs = {"admin_port": self.base + 9, "clusters": ["http", "grpc"], "targets": targets, "drain_seconds": 6}
+        return self.driver.up("Endpoints", "endpoints", inputs)
+
+    def down(self) -> None:
+        """In the order of an engine: dependents first."""
+        order = ("Endpoints", "ModelServer", "Envoy", "FeatureSet", "Redis", "ModelRepository", "Supervisor")
+        for kind in order:
+            for urn in [u for u in self.driver.state if u.split("::")[2] == f"slipway:local:{kind}"]:
+                self.driver.delete(kind, urn.split("::")[3])

@@ -19,9 +19,9 @@ def environment() -> Mapping[str, str]:
 
 
 def own_libpython() -> Path | None:
-    """The shared library of the Python that runs us, or None if it has none of its own."""
+    """The shared library of the Python that runs us, or None where the loader finds it by itself or there is none."""
     folder, name = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")
-    if not folder or not name or ".so" not in name:
+    if not folder or not name or ".so" not in name or Path(folder).is_relative_to("/usr/lib"):
         return None
     path = Path(folder) / name
     return path if path.exists() else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,10 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def triton_home(folder: Path) -> Path:
     """The package's Triton, with the Python stub where the server looks for it."""
-    source = Path(sysconfig.get_path("purelib")) / "pytriton" / "tritonserver"
+    spec = importlib.util.find_spec("pytriton")  # importing it would start its own machinery
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).parent / "tritonserver"
     home = folder / "triton"
     python = home / "backends" / "python"
     python.mkdir(parents=True)
@@ -50,10 +53,11 @@ def triton_home(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def redis_port(folder: Path) -> Iterator[int]:
+def redis_server_of_all(folder: Path) -> Iterator[tuple[int, int]]:
+    """Port and pid."""
     (port,) = free_ports(1)
-    with redis_server(port, folder):
-        yield port
+    with redis_server(port, folder) as process:
+        yield port, process.pid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ class Stack:
     http: int
     grpc: int
     metrics: int
-    redis_port: int
+    redis_pid: int
     spec: ContainerSpec
     log: Path
     ids: list[str]
@@ -84,10 +88,11 @@ def features() -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64
 def stack(
     folder: Path,
     triton_home: Path,
-    redis_port: int,
+    redis_server_of_all: tuple[int, int],
     features: tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64]],
 ) -> Iterator[Stack]:
     ids, pixels, labels = features
+    redis_port, redis_pid = redis_server_of_all
     load_features(redis_port, PREFIX, ids, pixels)
     http, grpc, metrics = free_ports(3)
     spec = containers.container(
@@ -106,7 +111,7 @@ def stack(
             http=http,
             grpc=grpc,
             metrics=metrics,
-            redis_port=redis_port,
+            redis_pid=redis_pid,
             spec=spec,
             log=log,
             ids=ids,

@@ -157,6 +157,27 @@ def test_an_unknown_id_harms_nobody_else(stack: Stack) -> None:
     assert found == [200, 404] * 32
 
 
+def test_a_store_that_hangs_is_said_within_its_deadline(stack: Stack) -> None:
+    """on_failure error: 503 for what is not in the cache, an answer for what is, and all is well afterwards."""
+    kept, lost = by_id(["3"]), by_id(["1234"])
+    with ThreadPoolExecutor(8) as pool:  # into the cache of each instance
+        warm = pool.map(lambda _: ask(stack.http, "/v2/models/digits_by_id/infer", kept)[0], range(64))
+        assert set(warm) == {200}
+    os.kill(stack.redis_pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        status, answer = ask(stack.http, "/v2/models/digits_by_id/infer", lost)
+        seconds = time.monotonic() - started
+        found = ask(stack.http, "/v2/models/digits_by_id/infer", kept)[0]
+    finally:
+        os.kill(stack.redis_pid, signal.SIGCONT)
+    assert (status, found) == (503, 200)
+    assert "feature store did not answer in time" in str(answer["error"])
+    assert "'1234'" in str(answer["error"])
+    assert seconds < 1
+    wait_for(lambda: ask(stack.http, "/v2/models/digits_by_id/infer", lost)[0] == 200, 5, "the store is used again")
+
+
 def test_a_wrong_shape_is_the_clients_fault(stack: Stack) -> None:
     status, answer = ask(stack.http, "/v2/models/digits/infer", by_pixels(stack.pixels[:1, :63]))
     assert status == 400

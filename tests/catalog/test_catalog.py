@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from decimal import Decimal
 from math import prod
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,14 @@ def ids(sale: Sale) -> str:
 
 def test_every_row_says_where_it_comes_from() -> None:
     """A figure without source and date cannot be checked by anybody."""
-    tables = (CATALOG.machines, CATALOG.prices, CATALOG.accelerators, CATALOG.attachments)
-    tables += (CATALOG.slices, CATALOG.zones, CATALOG.fees)  # type: ignore[assignment]
+    tables: list[tuple[Any, ...]] = [CATALOG.machines, CATALOG.prices, CATALOG.accelerators, CATALOG.attachments]
+    tables += [CATALOG.slices, CATALOG.zones, tuple(f for f in CATALOG.fees if f.usd is not None)]
     assert [row for table in tables for row in table if not (row.source.strip() and row.as_of.strip())] == []
+
+
+def test_what_has_no_price_says_why() -> None:
+    """A fee without a figure is there so that a bill can list it as unpriced."""
+    assert [f for f in CATALOG.fees if f.usd is None and not f.note.strip()] == []
 
 
 @pytest.mark.parametrize(

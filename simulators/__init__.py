@@ -1,1 +1,3 @@
-"""Simulated clouds: provider plugins that behave as the real ones do, from tables."""
+"""Simulated clouds: real Pulumi provider plugins for gcp, aws and kubernetes that answer as the real ones do."""
+
+from __future__ import annotations

@@ -38,9 +38,9 @@ def target(cloud: str, args: Properties, world: World) -> Target:
     if cloud == "gcp":
         region = text(config.get("region")) or text(config.get("zone"))[:-2]
         defaults = {"project": text(config.get("project")), "region": region, "zone": text(config.get("zone"))}
-        return Target(cloud=cloud, account="", defaults={**defaults, "location": region}, config=config)
+        return Target(cloud=cloud, account=cloud, defaults={**defaults, "location": region}, config=config)
     if cloud == "aws":
-        return Target(cloud=cloud, account="", defaults={"region": text(config.get("region"))}, config=config)
+        return Target(cloud=cloud, account=cloud, defaults={"region": text(config.get("region"))}, config=config)
     namespace = text(config.get("namespace")) or "default"
     defaults = {"metadata.namespace": namespace, "namespace": namespace}
     cluster = cluster_key(world, config)

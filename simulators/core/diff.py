@@ -162,7 +162,9 @@ def _applies(row: dict[str, str], change: Change, context: Properties) -> bool:
 
 
 def _equals(value: Json, argument: str) -> bool:
-    return _text(value) == (json.dumps(json.loads(argument), sort_keys=True) if argument[:1] in "[{" else argument)
+    return _text(value) == (
+        json.dumps(json.loads(argument), sort_keys=True) if argument.startswith(("[", "{")) else argument
+    )
 
 
 def same_set(old: Json, new: Json) -> bool:

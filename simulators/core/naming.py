@@ -25,7 +25,7 @@ def autoname(kind: Kind, logical: str, seed: bytes, old: Properties, new: Proper
     if is_autonamed(kind, old):
         name = paths.get(old, paths.parse(kind.name)) or name
     put(new, kind.name, name)
-    if kind.token.startswith("kubernetes:"):
+    if kind.name == "metadata.name":
         put(new, f'metadata.annotations["{AUTONAMED}"]', "true")
     else:
         defaults = new.get(DEFAULTS)

@@ -61,7 +61,7 @@ def typed(text: str) -> Json:
         return text == "true"
     if re.fullmatch(r"-?\d{1,15}", text):
         return int(text)
-    if text[:1] in "[{":
+    if text.startswith(("[", "{")):
         value: Json = json.loads(text)
         return value
     return text

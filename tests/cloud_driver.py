@@ -189,3 +189,113 @@ def kubernetes(world: World, cluster: Made) -> Driver:
     server = str(cluster["endpoint"])
     server = server if server.startswith("https://") else f"https://{server}"
     return Driver(cloud="kubernetes", world=world, config={"kubeconfig": KUBECONFIG.format(server=server)})
+
+
+@dataclass(kw_only=True)
+class Site:
+    """A network and a cluster on one cloud, with a Kubernetes provider for it."""
+
+    cloud: Driver
+    network: Made
+    subnets: list[Made]
+    cluster: Made
+    kubernetes: Driver
+
+    def namespace(self, name: str = "serving") -> Made:
+        return self.kubernetes.create("kubernetes:core/v1:Namespace", name, {"metadata": {"name": name}})
+
+
+def gke(world: World, **cluster: Json) -> Site:
+    cloud = gcp(world)
+    network = cloud.create("gcp:compute/network:Network", "net", {"name": "net", "autoCreateSubnetworks": False})
+    subnet = cloud.create(
+        "gcp:compute/subnetwork:Subnetwork",
+        "sub",
+        {"name": "sub", "network": network["selfLink"], "ipCidrRange": "10.0.0.0/20", "region": "us-central1"},
+    )
+    inputs: Properties = {
+        "name": "c",
+        "location": "us-central1",
+        "network": network["selfLink"],
+        "subnetwork": subnet["selfLink"],
+        "deletionProtection": False,
+        "initialNodeCount": 1,
+    }
+    made = cloud.create("gcp:container/cluster:Cluster", "c", {**inputs, **cluster})
+    return Site(cloud=cloud, network=network, subnets=[subnet], cluster=made, kubernetes=kubernetes(world, made))
+
+
+def eks(world: World, **cluster: Json) -> Site:
+    cloud = aws(world)
+    network = cloud.create("aws:ec2/vpc:Vpc", "vpc", {"cidrBlock": "10.40.0.0/16"})
+    subnets = [
+        cloud.create(
+            "aws:ec2/subnet:Subnet",
+            f"sub-{zone}",
+            {"vpcId": network.id, "cidrBlock": f"10.40.{i * 16}.0/20", "availabilityZone": f"us-east-1{zone}"},
+        )
+        for i, zone in enumerate("ab")
+    ]
+    role = cloud.create(
+        "aws:iam/role:Role",
+        "role",
+        {"name": "role", "assumeRolePolicy": '{"Version": "2012-10-17", "Statement": []}'},
+    )
+    inputs: Properties = {
+        "name": "c",
+        "roleArn": role["arn"],
+        "vpcConfig": {"subnetIds": [s.id for s in subnets]},
+    }
+    made = cloud.create("aws:eks/cluster:Cluster", "c", {**inputs, **cluster})
+    return Site(cloud=cloud, network=network, subnets=subnets, cluster=made, kubernetes=kubernetes(world, made))
+
+
+def node_group(site: Site) -> Made:
+    role = next(m for m in site.cloud.made.values() if m.token == "aws:iam/role:Role")
+    return site.cloud.create(
+        "aws:eks/nodeGroup:NodeGroup",
+        "nodes",
+        {
+            "clusterName": "c",
+            "nodeGroupName": "nodes",
+            "nodeRoleArn": role["arn"],
+            "subnetIds": [s.id for s in site.subnets],
+            "scalingConfig": {"minSize": 1, "maxSize": 3, "desiredSize": 2},
+            "instanceTypes": ["m6i.large"],
+        },
+    )
+
+
+def node_pool(site: Site, name: str = "pool", **node_config: Json) -> Made:
+    return site.cloud.create(
+        "gcp:container/nodePool:NodePool",
+        name,
+        {
+            "name": name,
+            "cluster": "c",
+            "location": "us-central1",
+            "nodeCount": 2,
+            "nodeConfig": {"machineType": "e2-standard-4", **node_config},
+        },
+    )
+
+
+def deployment(name: str = "d", replicas: int = 1, **pod: Json) -> Properties:
+    container: Properties = {"name": "c", "image": "i:1", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}
+    labels: Properties = {"app": name}
+    spec: Properties = {"containers": [container], **pod}
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def service(name: str, kind: str, **annotations: Json) -> Properties:
+    return {
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"type": kind, "selector": {"app": "d"}, "ports": [{"port": 80}]},
+    }

@@ -22,6 +22,9 @@ async def _deploy() -> None:
     spec = parse(config.read())
     plan = make_plan(spec, registry.kinds(), registry.catalog(spec.cloud))
     past = await recall()
-    announce(past, transition(past.plan, plan))
+    change = transition(past.plan, plan)
+    announce(past, change)
+    if change.refused:
+        raise SpecError(change.refused)
     stack = registry.blueprint(spec.shape).build(plan, stack=pulumi.get_stack(), project=config.project())
     outputs.export(stack)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from infra.plan.compare import Variant, compare
+from infra.plan.curve import Point, curve, latency_at
 from infra.plan.errors import Infeasible
 from infra.plan.kinds import Kind, Kinds
 from infra.plan.make import make_plan
@@ -16,12 +18,17 @@ __all__ = [
     "ModelServing",
     "ModelVersion",
     "Plan",
+    "Point",
     "Pool",
     "Rejected",
     "Replicas",
     "Serving",
     "Transition",
     "UsdPerMonth",
+    "Variant",
+    "compare",
+    "curve",
+    "latency_at",
     "make_plan",
     "transition",
 ]

@@ -11,12 +11,12 @@ from infra.plan.generation import digest
 from infra.plan.infeasible import over_budget, unplanned
 from infra.plan.local import settings
 from infra.plan.modes import Numbers, numbers
-from infra.plan.options import Candidate, Sold, candidates
+from infra.plan.options import Candidate, candidates
 from infra.plan.search import Choice, Demand, Slice, cheapest_mix, cheapest_single, single
+from infra.plan.sold import HOURS, Sold
 from infra.plan.types import LatencyMs, Plan, Pool, Rejected, Replicas, UsdPerMonth
 from infra.spec import Model, Spec
 
-HOURS = 730  # a month, as the clouds' calculators count it
 Price = Callable[[Spec, Sequence[Pool]], Bill]
 SHOWN = 12  # rejected candidates in a plan: the nearest ones, a reader's screen
 
@@ -41,7 +41,7 @@ def demand(spec: Spec, n: Numbers, most_usd: float | None = None) -> Demand:
         peak_rps=spec.load.peak_rps * n.headroom,
         base_rps=mean * n.base_of_mean,
         least_replicas=n.least_replicas,
-        most_replicas=n.most_replicas,
+        most_replicas=None,
         least_on_demand=n.least_on_demand,
         elastic=n.elastic,
         fallback=n.spot_fallback,
@@ -69,12 +69,17 @@ def _found(
 ) -> Found:
     n = numbers(spec)
     usable, rejected = candidates(spec, n, models, machines)
-    wanted = demand(spec, n, most_usd)
-    if worst_first:  # the least worst month: every machine at its worst price, all of the time
-        wanted = replace(wanted, mean_rps=wanted.peak_rps)
     options = [replace(c.option, spot=None) if worst_first and n.spot_fallback else c.option for c in usable]
     mix = spec.accelerator.name == "auto" and n.elastic
-    choice = (cheapest_mix if mix else cheapest_single)(options, wanted)
+    search = cheapest_mix if mix else cheapest_single
+    choice, wanted = None, demand(spec, n, most_usd)
+    for most in n.most_replicas[-1:] if worst_first else n.most_replicas:
+        wanted = replace(wanted, most_replicas=most)
+        if worst_first:  # the least worst month: every machine at its worst price, all of the time
+            wanted = replace(wanted, mean_rps=wanted.peak_rps)
+        choice = search(options, wanted)
+        if choice is not None:
+            break
     if choice is None:
         raise unplanned(spec, n, usable, rejected, machines)
     by_name = {c.option.name: c for c in usable}
@@ -161,9 +166,11 @@ def _pool(spec: Spec, c: Candidate, role: str, capacity_type: str, least: int, m
         vcpus=m.vcpus,
         memory_gib=m.memory_gib,
         arch=m.arch,
+        usd_per_hour=c.option.on_demand if capacity_type == "on-demand" else c.option.burst,
         replicas_per_node=c.option.replicas,
         zones=c.zones,
         disk_gib=int(fact("boot_disk", spec)),
+        node_rps=c.option.rps,
         models=settings(spec, c.server).models,
     )
 

@@ -15,6 +15,17 @@ def _rows() -> dict[tuple[str, str, str], float]:
         return {(r["fact"], r["cloud"], r["shape"]): float(r["value"]) for r in csv.DictReader(file)}
 
 
+@cache
+def _unfit() -> list[tuple[str, str, str]]:
+    with Path(__file__).with_name("unfit.csv").open(newline="") as file:
+        return [(r["cloud"], r["prefix"], r["reason"]) for r in csv.DictReader(file)]
+
+
+def unfit(cloud: str, machine_type: str) -> str | None:
+    """Why a machine type is no server of a steady load, if it is not."""
+    return next((why for c, prefix, why in _unfit() if c == cloud and machine_type.startswith(prefix)), None)
+
+
 def fact(name: str, spec: Spec) -> float:
     """The value of a fact where the stack runs."""
     return _rows()[name, spec.cloud, spec.shape]

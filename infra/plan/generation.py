@@ -10,9 +10,9 @@ from dataclasses import asdict
 from infra.plan.types import Pool, Serving
 from infra.spec import Model, Spec, to_values
 
-# What decides how many there are, not what each is: an autoscaler may move it without a new generation. On this machine
-# nothing autoscales, so there the counts are capacity.
-COUNTS = {"min_nodes", "max_nodes", "start_nodes", "expected_nodes"}
+# What decides how many there are, where and at which price, not what each is: an autoscaler may move it without a new
+# generation. On this machine nothing autoscales, so there the counts are capacity.
+COUNTS = {"min_nodes", "max_nodes", "start_nodes", "expected_nodes", "usd_per_hour", "zones", "node_rps"}
 
 
 def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence[Model]) -> str:
@@ -20,7 +20,7 @@ def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence
     values = to_values(spec)
     capacity = {
         "pools": [{k: v for k, v in asdict(p).items() if spec.cloud == "local" or k not in COUNTS} for p in pools],
-        "serving": asdict(serving),
+        "serving": {**asdict(serving), "models": [{**asdict(m), "part": 0} for m in serving.models]},
         "models": [{k: getattr(m, k) for k in ("name", "version", "storage_uri", "format")} for m in models],
         "settings": {k: values.get(k) for k in ("shape", "server", "image", "gpu_sharing", "feature_store")},
     }

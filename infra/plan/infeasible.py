@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from infra.plan.errors import Infeasible
 from infra.plan.modes import Numbers
-from infra.plan.options import Candidate, Sold
+from infra.plan.options import Candidate
+from infra.plan.sold import Sold
 from infra.plan.types import Rejected
 from infra.spec import Fix, Spec
 from infra.spec.problems import Problem, nearest, problem
@@ -87,7 +88,7 @@ def _not_sold(spec: Spec, machines: Sequence[Sold]) -> Infeasible:
 
 def _too_much_load(spec: Spec, n: Numbers, usable: Sequence[Candidate], rejected: Sequence[Rejected]) -> Infeasible:
     """Only so many servers are allowed, and the best machine carries less with all of them."""
-    most = n.most_replicas or 0
+    most = n.most_replicas[-1] or 0
 
     def carried(c: Candidate) -> float:
         return c.option.rps * (most // c.option.replicas)

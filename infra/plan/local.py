@@ -22,6 +22,7 @@ def plan_local(spec: Spec, models: Sequence[Model]) -> Plan:
     processes = numbers.processes or count
     each = count // processes
     server = divide(spec, models, "vcpu", each)
+    serving = settings(spec, server)
     pool = Pool(
         role="serving",
         machine_type="local",
@@ -29,10 +30,12 @@ def plan_local(spec: Spec, models: Sequence[Model]) -> Plan:
         min_nodes=1,
         max_nodes=1,
         start_nodes=1,
+        expected_nodes=1,
         vcpus=spec.local_vcpus,
         replicas_per_node=processes,
+        node_rps=server.max_rps * processes,
+        models=serving.models,
     )
-    serving = settings(spec, server)
     at_peak = server.latency(spec.load.peak_rps / processes, spec.load.burst_cv)
     return Plan(
         spec=spec,
@@ -58,6 +61,8 @@ def settings(spec: Spec, server: Server) -> Serving:
             max_batch=s.batching.max_batch,
             queue_delay_us=s.batching.queue_delay_us,
             preferred_batch=s.batching.preferred_batch_sizes,
+            part=s.part,
+            slowdown=s.slowdown,
         )
         for s in server.shares
     )

@@ -24,7 +24,7 @@ class Numbers:
 
     elastic: bool  # replicas follow the load between base and peak; else all of them always run
     least_replicas: int  # at any time, on-demand and spot together
-    most_replicas: int | None  # None: as many as the peak needs
+    most_replicas: tuple[int | None, ...]  # tried in this order; None: as many as the peak needs
     least_on_demand: int  # replicas
     base_of_mean: float  # part of the mean load that the fixed on-demand base carries alone
     spot: bool  # what is beyond it may be spot
@@ -74,14 +74,15 @@ _COST = {
 @dataclass(frozen=True, kw_only=True)
 class _Scaling:
     elastic: bool
-    most: int | None
+    few: tuple[int, ...]  # added to the least, one try after the other; empty: as many as the peak needs
     whole_machine: bool
     local_processes: int | None  # None: one for each instance
 
 
 _SCALING = {
-    "horizontal": _Scaling(elastic=True, most=None, whole_machine=False, local_processes=None),
-    "vertical": _Scaling(elastic=False, most=4, whole_machine=True, local_processes=1),  # "the same few": at most four
+    "horizontal": _Scaling(elastic=True, few=(), whole_machine=False, local_processes=None),
+    # the machine grows before the number does: three more only where the largest machine does not carry the peak
+    "vertical": _Scaling(elastic=False, few=(0, 3), whole_machine=True, local_processes=1),
 }
 
 
@@ -90,7 +91,7 @@ def numbers(spec: Spec) -> Numbers:
     return Numbers(
         elastic=scaling.elastic,
         least_replicas=cost.least,
-        most_replicas=scaling.most,
+        most_replicas=tuple(cost.least + more for more in scaling.few) or (None,),
         least_on_demand=cost.least_on_demand,
         base_of_mean=cost.base_of_mean,
         spot=cost.spot,

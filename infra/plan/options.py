@@ -5,29 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.plan.facts import fact, spot_fits
+from infra.plan.facts import fact, spot_fits, unfit
 from infra.plan.modes import Numbers
 from infra.plan.search import Option
 from infra.plan.server import Server, divide
+from infra.plan.sold import Sold
 from infra.plan.types import Rejected
 from infra.spec import Model, Spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sold:
-    """A machine type as the stack's region sells it."""
-
-    machine_type: str
-    vcpus: float
-    memory_gib: float
-    arch: str
-    zones: tuple[str, ...]
-    on_demand: float | None  # USD an hour for host and accelerators, disk included; None: no price is known
-    spot: float | None
-    accelerator: str = "none"
-    accelerator_count: int = 0  # GPUs, or chips of a TPU slice
-    accelerator_memory_gib: float = 0.0  # of one
-    tpu_topology: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +64,7 @@ def _asked(spec: Spec, machine: Sold) -> bool:
 def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: Sold) -> Candidate | str:
     processor = "vcpu" if machine.accelerator == "none" else machine.accelerator
     zones = tuple(z for z in machine.zones if not spec.zones or z in spec.zones)
-    unable = _unable(spec, machine) or _lacks_profile(models, processor)
+    unable = unfit(spec.cloud, machine.machine_type) or _unable(spec, machine) or _lacks_profile(models, processor)
     if unable:
         return unable
     if machine.on_demand is None:

@@ -155,8 +155,7 @@ def _most(demand: Demand) -> float:
 
 
 class _Program:
-    """Variables: for each option the base nodes, the burst nodes that run at the mean load, all burst nodes, and whether
-    it is used at all."""
+    """Variables, for each option: base nodes, burst nodes at the mean load, all burst nodes, whether it is used."""
 
     def __init__(self, options: Sequence[Option], demand: Demand) -> None:
         self.options, self.demand = options, demand

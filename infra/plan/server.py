@@ -17,7 +17,8 @@ class Share:
     model: Model
     part: float  # of the requests
     instances: int
-    profile: capacity.Profile
+    profile: capacity.Profile  # slowdown included
+    slowdown: float
     batching: capacity.Batching
     max_rps: float  # of this model's requests, within the SLO and the utilisation gate
 
@@ -49,7 +50,7 @@ class Server:
 
 
 def parts(models: Sequence[Model]) -> list[float]:
-    """Each model's part of the load: names without a share divide what the others leave, versions divide their name's."""
+    """Each model's part of the load: names without one divide what the others leave, versions divide their name's."""
     shares = {m.name: m.share for m in models}
     stated = sum(s for s in shares.values() if s is not None)
     silent = sum(1 for s in shares.values() if s is None)
@@ -73,7 +74,15 @@ def _share(spec: Spec, model: Model, part: float, processor: str, instances: int
     measured = model.profile[processor]
     profile = capacity.Profile(base_ms=measured.base_ms * slowdown, per_item_ms=measured.per_item_ms * slowdown)
     batching, carried = _carried(profile, spec.slo, model.max_batch, instances, spec.load.burst_cv)
-    return Share(model=model, part=part, instances=instances, profile=profile, batching=batching, max_rps=carried)
+    return Share(
+        model=model,
+        part=part,
+        instances=instances,
+        profile=profile,
+        slowdown=slowdown,
+        batching=batching,
+        max_rps=carried,
+    )
 
 
 def divide(spec: Spec, models: Sequence[Model], processor: str, slots: int, slowdown: float = 1.0) -> Server:

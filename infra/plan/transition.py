@@ -1,10 +1,28 @@
-"""From one plan to the next, as data: what is added, moved and removed, and what it takes on the way."""
+"""From one plan to the next, as data: what is added, moved and removed, what it takes on the way, what is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from infra.plan.types import Plan
+from infra.plan.facts import drain_s, fact
+from infra.plan.types import Plan, Pool
+from infra.spec import Fix, Problem, to_values
+from infra.spec.problems import problem
+
+# Of the stack, not of a generation: key -> what would be lost or move, and the way to get there all the same.
+FIXED = {
+    "cloud": ("everything would be made anew", "a second stack, then move the traffic and destroy this one"),
+    "shape": ("the entry and its address would move", "a second stack, then move the traffic and destroy this one"),
+    "region": ("everything would be made anew", "a second stack, then move the traffic and destroy this one"),
+    "project": ("everything would be made anew", "a second stack, then move the traffic and destroy this one"),
+    "exposure": ("the entry and its address would be replaced", "a second stack, then move the traffic"),
+    "port": ("the entry would move", "destroy the stack and make it again, or a second stack"),
+    "feature_store": (
+        "the store and its content would be deleted",
+        "a second stack, loaded from a backup",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,34 +35,104 @@ class Transition:
     added: tuple[str, ...]
     moved: tuple[str, ...]
     removed: tuple[str, ...]
-    surge: tuple[tuple[str, int], ...]  # machine type -> nodes beyond the larger of both plans while both stand
-    quota: tuple[tuple[str, int], ...]  # machine type -> nodes of old and new together
-    extra_usd: float
+    surge: tuple[tuple[str, int], ...]  # machine type -> nodes beyond the new plan's while both stand
+    quota: tuple[tuple[str, int], ...]  # vcpus and accelerators of old and new together
+    extra_usd: float  # at most: the old machines, all of them, for as long as it takes
     expected_minutes: float
+    updates: int = 1  # on GCE the backends are one list in one resource: attach the new, then detach the old
+    refused: tuple[Problem, ...] = ()
+
+    def shortage(self, available: Mapping[str, int]) -> tuple[Problem, ...]:
+        """What the account's quota lacks for old and new together; a unit that is not there is not limited."""
+        return tuple(
+            problem(
+                ("quota", unit),
+                f"{needed} are needed for old and new together, and the quota is {available[unit]}",
+                to_fix=f"raise the quota by {needed - available[unit]}, or switch with --allow-degraded",
+            )
+            for unit, needed in self.quota
+            if unit in available and available[unit] < needed
+        )
 
 
 def transition(old: Plan | None, new: Plan) -> Transition:
     """What has to happen when `old` runs and `new` is wanted."""
-    removed: tuple[str, ...] = ()
-    new_nodes = {p.machine_type: p.start_nodes for p in new.pools}
-    if old is None:
-        kind, both = "create", new_nodes
-    elif old.generation == new.generation:
-        kind, both = ("none" if old.replicas == new.replicas else "resize"), new_nodes
-    else:
-        kind, both, removed = "generation", dict(new_nodes), (f"serving {old.generation}",)
-        for p in old.pools:
-            both[p.machine_type] = both.get(p.machine_type, 0) + p.max_nodes
-    same = old is not None and old.generation == new.generation
+    kind = _kind(old, new)
+    leaving = old.pools if old is not None and kind == "generation" else ()
+    minutes = _minutes(new) if kind in ("create", "generation") else 0.0
     return Transition(
         kind=kind,
         from_generation=old.generation if old else None,
         to_generation=new.generation,
-        added=() if same else (f"serving {new.generation}",),
-        moved=("replicas",) if kind == "resize" else ("entry endpoints",) if kind == "generation" else (),
-        removed=removed,
-        surge=tuple(sorted((m, n - new_nodes.get(m, 0)) for m, n in both.items() if n > new_nodes.get(m, 0))),
-        quota=tuple(sorted(both.items())),
-        extra_usd=0.0,
-        expected_minutes=0.5 if new.spec.cloud == "local" else 10.0,
+        added=(*_named(new.pools), f"serving {new.generation}") if kind in ("create", "generation") else (),
+        moved={"resize": ("replicas",), "generation": ("entry endpoints",)}.get(kind, ()),
+        removed=(f"serving {old.generation}", *_named(leaving)) if old and leaving else (),
+        surge=tuple(sorted(_nodes(leaving).items())),
+        quota=tuple(sorted(_units((*leaving, *new.pools)).items())),
+        extra_usd=sum(p.max_nodes * p.usd_per_hour for p in leaving) * minutes / 60,
+        expected_minutes=round(minutes, 1),
+        updates=2 if kind == "generation" and (new.spec.cloud, new.spec.shape) == ("gcp", "vm") else 1,
+        refused=tuple(_refused(old, new)) if old else (),
     )
+
+
+def _kind(old: Plan | None, new: Plan) -> str:
+    if old is None:
+        return "create"
+    if old.generation != new.generation:
+        return "generation"
+    counts = [[(p.min_nodes, p.max_nodes) for p in x.pools] for x in (old, new)]
+    same = counts[0] == counts[1] and (old.replicas.min, old.replicas.max) == (new.replicas.min, new.replicas.max)
+    return "none" if same else "resize"
+
+
+def _named(pools: tuple[Pool, ...]) -> tuple[str, ...]:
+    """Pools as a person reads them; this machine is no pool."""
+    return tuple(
+        f"{p.role} pool of {p.start_nodes} {p.machine_type} {p.capacity_type}" for p in pools if p.usd_per_hour > 0
+    )
+
+
+def _nodes(pools: tuple[Pool, ...]) -> dict[str, int]:
+    nodes: dict[str, int] = {}
+    for p in pools:
+        if p.usd_per_hour > 0:
+            nodes[p.machine_type] = nodes.get(p.machine_type, 0) + p.max_nodes
+    return nodes
+
+
+def _units(pools: tuple[Pool, ...]) -> dict[str, int]:
+    """What clouds count against quota: vCPUs, and accelerators by kind, spot apart."""
+    units: dict[str, int] = {}
+    for p in pools:
+        spot = "spot " if p.capacity_type == "spot" else ""
+        name = "vcpus" if p.accelerator == "none" else p.accelerator
+        amount = int(p.vcpus) if p.accelerator == "none" else p.accelerator_count
+        units[spot + name] = units.get(spot + name, 0) + p.max_nodes * amount
+    return units
+
+
+def _minutes(new: Plan) -> float:
+    """Until the new generation answers and the old one is gone."""
+    if new.spec.cloud == "local":
+        return fact("local_switch", new.spec) / 60
+    return (new.serving.startup_budget_s + drain_s(new.spec)) / 60
+
+
+def _refused(old: Plan, new: Plan) -> Iterator[Problem]:
+    was = to_values(old.spec)
+    for name, (lost, way) in FIXED.items():
+        before, after = getattr(old.spec, name), getattr(new.spec, name)
+        added = name == "feature_store" and before == "none"
+        if before != after and not added:
+            back = Fix(steps=(name,), value=was[name]) if name in was else Fix(steps=(name,), op="remove")
+            reason = f"{after} would replace {before}: {lost}, which no update does"
+            yield problem((name,), reason, allowed=(str(before),), to_fix=f"{back}; to change it: {way}", fix=back)
+    version = (old.spec.kubernetes_version, new.spec.kubernetes_version)
+    if None not in version and _minor(version[1]) < _minor(version[0]):
+        fix = Fix(steps=("kubernetes_version",), value=version[0])
+        yield problem(("kubernetes_version",), f"a cluster does not go back from {version[0]} to {version[1]}", fix=fix)
+
+
+def _minor(version: str | None) -> int:
+    return int((version or "1.0").split(".")[1])

@@ -21,6 +21,8 @@ class ModelServing:
     max_batch: int
     queue_delay_us: int
     preferred_batch: tuple[int, ...] = ()
+    part: float = 1.0  # of the requests
+    slowdown: float = 1.0  # of the profile, by what shares the processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class Pool:
     start_nodes: int = 0  # at creation: what carries the peak
     expected_nodes: int = 0  # at the mean load
     arch: str = "amd64"
+    usd_per_hour: float = 0.0  # one node of this capacity type, disk included
+    node_rps: float = 0.0  # of one node, within the SLO
     models: tuple[ModelServing, ...] = ()  # settings of each server here; in a mix they differ by pool
 
 

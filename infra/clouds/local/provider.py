@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,7 @@ class LocalProvider(pg.ResourceProviderServicer):
             faults.append(Fault(path="stack", reason="must be the name of the stack."))
         else:
             faults = root_faults(Root(path=Path(path), stack=stack))
-        return p.CheckResponse(inputs=request.news, failures=_failures(faults))
+        return p.CheckResponse(inputs=request.news, failures=_failures(faults, {"root", "stack"}))
 
     def DiffConfig(self, request: p.DiffRequest, context: grpc.ServicerContext) -> p.DiffResponse:
         changed = _changed(from_struct(request.old_inputs), from_struct(request.news), set(request.ignoreChanges))
@@ -94,7 +95,8 @@ class LocalProvider(pg.ResourceProviderServicer):
         if unknown(news):  # a preview before what it refers to exists: nothing can be said yet
             return p.CheckResponse(inputs=request.news)
         checked = self._try(context, lambda: kind.check(root, news, from_struct(request.olds)))
-        return p.CheckResponse(inputs=to_struct(checked.inputs), failures=_failures(checked.faults))
+        fields = {*kind.required, *kind.optional}
+        return p.CheckResponse(inputs=to_struct(checked.inputs), failures=_failures(checked.faults, fields))
 
     def Diff(self, request: p.DiffRequest, context: grpc.ServicerContext) -> p.DiffResponse:
         """Differs when the inputs changed, or when what runs is not what was asked for: so a plain `up` repairs."""
@@ -176,10 +178,14 @@ def schema() -> Inputs:
     return {"name": PACKAGE, "version": VERSION, "resources": resources, "provider": {"inputProperties": config}}
 
 
-def _failures(faults: list[Fault]) -> list[p.CheckFailure]:
-    return [
-        p.CheckFailure(property=f.path, reason=f"{f.reason}" + (f" To fix: {f.fix}" if f.fix else "")) for f in faults
-    ]
+def _failures(faults: list[Fault], fields: set[str]) -> list[p.CheckFailure]:
+    """With the property where the fault is one's; what is wrong with the machine has no property."""
+    found = []
+    for fault in faults:
+        named = re.split(r"[.\[]", fault.path)[0] in fields
+        text = str(fault).removeprefix(f"{fault.path}: ") if named else str(fault)
+        found.append(p.CheckFailure(property=fault.path if named else "", reason=text))
+    return found
 
 
 def _changed(old: Inputs, new: Inputs, ignored: set[str]) -> list[str]:

@@ -67,6 +67,7 @@ class Stack:
     http: int
     grpc: int
     metrics: int
+    redis_port: int
     redis_pid: int
     spec: ContainerSpec
     log: Path
@@ -111,6 +112,7 @@ def stack(
             http=http,
             grpc=grpc,
             metrics=metrics,
+            redis_port=redis_port,
             redis_pid=redis_pid,
             spec=spec,
             log=log,

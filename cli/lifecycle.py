@@ -1,0 +1,100 @@
+"""One run of an engine from the command's side: checks before, progress during, the result after."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cli import plans
+from cli.engines.base import Command, Outcome, pending
+from cli.errors import REFUSED, USAGE, CliError
+from cli.progress import Progress, counted
+from cli.session import Session, print_json
+
+if TYPE_CHECKING:
+    from infra.plan import Plan
+
+HIDDEN = ("plan", "next")  # outputs that are told in words
+
+
+def ready(session: Session, changed: Mapping[str, str], *, starts: bool) -> Plan:
+    """The plan, after everything that can be known to be wrong before anything starts."""
+    plan = plans.plan(session.project, session.stack, changed)
+    if session.engine.name == "embedded" and plan.spec.cloud != "local":
+        from cli.engines.pulumi import INSTALL
+
+        raise CliError(
+            f"stack '{session.stack}' is on the cloud '{plan.spec.cloud}': the embedded engine only runs local stacks. "
+            f"To fix: install Pulumi ({INSTALL}), then: slipway --engine pulumi up {session.stack}",
+            REFUSED,
+        )
+    if starts and plan.spec.cloud == "local":
+        _preflight(session, plan)
+    return plan
+
+
+def _preflight(session: Session, plan: Plan) -> None:
+    from infra.clouds.local.place import Ports
+    from infra.clouds.local.preflight import preflight
+    from infra.clouds.local.root import Root
+
+    ports = Ports.of(plan.spec.port)
+    wanted = {"HTTP entry": ports.http, "gRPC entry": ports.grpc, "Envoy's admin": ports.admin}
+    if plan.spec.feature_store != "none":
+        wanted["Redis"] = ports.redis
+    root = Root(path=session.project.place(session.stack), stack=session.stack)
+    faults = preflight(root, wanted)
+    if faults:
+        raise CliError([str(f) for f in faults], USAGE)
+
+
+def say_transition(session: Session, plan: Plan) -> None:
+    """From what the last update recorded to what is wanted now."""
+    from infra.plan import transition
+
+    for line in plans.lines(transition(plans.recorded(session.outputs()), plan)):
+        session.say(f"  {line}")
+
+
+def settle(session: Session) -> None:
+    """Ends what an interrupted run left pending; silent when there is nothing."""
+    if pending(session.engine.export(session.stack)):
+        for line in session.engine.settle(session.stack):
+            session.say(f"settled: {line}")
+
+
+def run(session: Session, command: Command, changed: Mapping[str, str] | None = None) -> Outcome:
+    """Runs the engine with progress; a failure raises after every error was gathered."""
+    stream = sys.stderr if session.json else sys.stdout
+    with Progress(stream, doing=f"{command} {session.stack}") as progress:
+        outcome = session.engine.run(command, session.stack, changed or {}, progress.hear)
+    session.say(f"{command} {session.stack}: {counted(outcome.changes, command == 'preview')}")
+    return outcome
+
+
+def finish(session: Session, outcome: Outcome, failed_hint: str = "") -> None:
+    """The result for a script or a person, and the errors of a run that failed."""
+    if session.json:
+        print_json(outcome.to_json())
+    elif outcome.ok:
+        show_outputs(outcome.outputs)
+    if not outcome.ok:
+        problems = outcome.errors or ("the engine gave no reason",)
+        raise CliError([*problems, *([failed_hint] if failed_hint else [])], outcome.exit_code)
+
+
+def show_outputs(outputs: Mapping[str, Any]) -> None:
+    if not outputs:
+        return
+    recorded = plans.recorded(outputs) if "plan" in outputs else None
+    rows = {k: v for k, v in outputs.items() if k not in HIDDEN}
+    width = max(len(k) for k in (*rows, "plan"))
+    print()
+    for key, value in rows.items():
+        text = "  ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+        print(f"{key:<{width}}  {text}")
+    if recorded is not None:
+        print(f"{'plan':<{width}}  {plans.summary(recorded)}")
+    for i, command in enumerate(outputs.get("next") or []):
+        print(f"{'' if i else 'next':<{width}}  {command}")

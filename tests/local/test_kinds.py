@@ -168,7 +168,7 @@ def test_supervisord_and_watch_killed_together(stack: Stack) -> None:
 
 
 def test_features_are_loaded_and_kept(stack: Stack, tmp_path: Path) -> None:
-    """Every row by its id; lost keys are loaded again, a changed file replaces them, a crash of Redis loses none."""
+    """Every row by its id; lost keys are loaded again, a changed file replaces its own, a crash of Redis loses none."""
     source = tmp_path / "features.npz"
     rows = np.arange(12, dtype="f4").reshape(4, 3)
     np.savez(source, ids=np.array(["a", "b", "c", "d"]), features=rows)
@@ -176,8 +176,12 @@ def test_features_are_loaded_and_kept(stack: Stack, tmp_path: Path) -> None:
     with redis.Redis(port=stack.base + 2) as client:
         assert client.get("t:b") == rows[1].tobytes()
         assert stack.features(source) == "same"
+        client.set("t:own", "of somebody else")
+        client.set("t:a", "updated since")
         client.delete("t:b")
         assert stack.features(source) == "update"
+        assert client.get("t:b") == rows[1].tobytes()
+        assert client.get("t:a") == b"updated since"
         time.sleep(1.1)  # appendfsync everysec
         pid = pids(stack)["redis"]
         assert pid is not None
@@ -186,9 +190,10 @@ def test_features_are_loaded_and_kept(stack: Stack, tmp_path: Path) -> None:
         until(lambda: stack.features(source) == "same")
         np.savez(source, ids=np.array(["a", "e"]), features=rows[:2])
         assert stack.features(source) == "update"
-        assert sorted(client.scan_iter("t:*")) == [b"t:a", b"t:e"]
+        assert sorted(client.scan_iter("t:*")) == [b"t:a", b"t:e", b"t:own"]
+        assert client.get("t:a") == rows[0].tobytes()
         stack.driver.delete("FeatureSet", "features")
-        assert list(client.scan_iter("t:*")) == []
+        assert list(client.scan_iter()) == [b"t:own"]
 
 
 def test_switch_drains_and_stops_the_old(stack: Stack) -> None:

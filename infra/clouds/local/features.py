@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from infra.clouds.local.kind import Checked, Fault, LocalError, UnreadyError, ch
 from infra.clouds.local.root import Inputs, Root, sha256, write_json
 
 BATCH = 500  # keys a round trip
-SCAN = 1000
+MARKS = 1  # database of what was loaded, apart from the features, so that these can be counted
 
 
 class FeatureSet:
@@ -41,97 +42,119 @@ class FeatureSet:
         return dict(inputs)
 
     def drift(self, root: Root, inputs: Inputs) -> list[str]:
-        with _client(inputs) as client:
-            try:
-                mark = _mark(client, inputs)
-                count = sum(1 for _ in _keys(client, inputs))
-            except redis.RedisError as e:
-                return [f"Redis does not answer: {e}"]
-        if mark.get("sha256") != inputs["sha256"]:
+        try:
+            with _client(inputs, MARKS) as marks, _client(inputs) as client:
+                loaded = _loaded(marks, inputs)
+                lost = len(_lost(client, inputs, loaded.ids))
+        except redis.RedisError as e:
+            return [f"Redis does not answer: {e}"]
+        if loaded.sha256 != inputs["sha256"]:
             return ["the features in Redis are not these"]
-        if mark.get("count") != str(count):
-            return [f"Redis holds {count} of {mark.get('count')} features"]
-        return []
+        return [f"Redis lost {lost} of {len(loaded.ids)} features"] if lost else []
 
     def apply(self, root: Root, inputs: Inputs, olds: Inputs | None) -> Inputs:
         write_json(root.record("FeatureSet", str(inputs["name"])), inputs)
-        with _client(inputs) as client:
-            try:
-                count = _load(client, inputs)
-            except redis.ConnectionError as e:
-                raise LocalError(f"Redis on port {inputs['port']} does not answer: {e}") from e
-            except redis.RedisError as e:
-                raise UnreadyError(self.outputs(root, inputs), [f"not all features are loaded: {e}"]) from e
+        try:
+            with _client(inputs, MARKS) as marks, _client(inputs) as client:
+                count = _load(client, marks, inputs)
+        except redis.ConnectionError as e:
+            raise LocalError(f"Redis on port {inputs['port']} does not answer: {e}") from e
+        except redis.RedisError as e:
+            raise UnreadyError(self.outputs(root, inputs), [f"not all features are loaded: {e}"]) from e
         return {**self.outputs(root, inputs), "count": count}
 
     def read(self, root: Root, name: str) -> tuple[Inputs, Inputs] | None:
         asked = root.records("FeatureSet").get(name)
         if asked is None:
             return None
-        with _client(asked) as client:
-            try:
-                mark = _mark(client, asked)
-            except redis.RedisError:
-                mark = {}
-        if not mark:
-            return None
-        inputs = {**asked, "sha256": mark["sha256"]}
-        return inputs, {**self.outputs(root, inputs), "count": int(mark["count"])}
+        try:
+            with _client(asked, MARKS) as marks:
+                loaded = _loaded(marks, asked)
+        except redis.RedisError:  # Redis is a resource of its own; what it holds cannot be said now
+            return asked, self.outputs(root, asked)
+        return {**asked, "sha256": loaded.sha256}, {**self.outputs(root, asked), "count": len(loaded.ids)}
 
     def delete(self, root: Root, name: str, inputs: Inputs) -> None:
         asked = root.records("FeatureSet").get(name) or inputs
-        with _client(asked) as client:
-            try:
-                keys = [*_keys(client, asked), _mark_key(asked)]
-                for start in range(0, len(keys), SCAN):
-                    client.unlink(*keys[start : start + SCAN])
-            except redis.ConnectionError:
-                keys = []  # Redis is gone, and its data with it
+        try:
+            with _client(asked, MARKS) as marks, _client(asked) as client:
+                _unlink(client, asked, _loaded(marks, asked).ids)
+                marks.delete(*_mark_keys(asked))
+        except redis.ConnectionError:
+            pass  # Redis is gone, and its data with it
         root.record("FeatureSet", name).unlink(missing_ok=True)
 
 
-def _client(inputs: Inputs) -> redis.Redis:
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """What was loaded, from its mark: content and ids. Keys that others wrote under the prefix are theirs."""
+
+    sha256: str
+    ids: list[str]
+
+
+def _client(inputs: Inputs, database: int = 0) -> redis.Redis:
     port = inputs["port"]
     assert isinstance(port, int)
-    return redis.Redis(host="127.0.0.1", port=port, socket_timeout=10, socket_connect_timeout=2)
+    return redis.Redis(host="127.0.0.1", port=port, db=database, socket_timeout=10, socket_connect_timeout=2)
 
 
-def _mark_key(inputs: Inputs) -> str:
-    return f"slipway:loaded:{inputs['prefix']}"
+def _mark_keys(inputs: Inputs) -> tuple[str, str]:
+    return f"slipway:sha256:{inputs['prefix']}", f"slipway:ids:{inputs['prefix']}"
 
 
-def _mark(client: redis.Redis, inputs: Inputs) -> dict[str, str]:
-    """What was loaded: written last, so that a load that was cut off has none."""
-    found = client.hgetall(_mark_key(inputs))
-    assert isinstance(found, dict)
-    return {_text(key): _text(value) for key, value in found.items()}
+def _loaded(marks: redis.Redis, inputs: Inputs) -> _Loaded:
+    sha_key, ids_key = _mark_keys(inputs)
+    sha, ids = marks.get(sha_key), marks.smembers(ids_key)
+    assert isinstance(ids, set)
+    return _Loaded(sha256=_text(sha) if isinstance(sha, bytes | str) else "", ids=sorted(_text(i) for i in ids))
 
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _keys(client: redis.Redis, inputs: Inputs) -> Iterator[bytes]:
-    escaped = "".join(f"\\{c}" if c in "*?[]\\" else c for c in str(inputs["prefix"]))
-    yield from client.scan_iter(match=f"{escaped}*", count=SCAN)
+def _lost(client: redis.Redis, inputs: Inputs, ids: list[str]) -> set[str]:
+    """Ids whose key is not there."""
+    lost: set[str] = set()
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        with client.pipeline(transaction=False) as pipeline:
+            for i in batch:
+                pipeline.exists(f"{inputs['prefix']}{i}")
+            lost |= {i for i, found in zip(batch, pipeline.execute(), strict=True) if not found}
+    return lost
 
 
-def _load(client: redis.Redis, inputs: Inputs) -> int:
-    """Writes every row, then removes keys of rows that are no more; old rows are readable throughout."""
-    prefix = str(inputs["prefix"])
+def _unlink(client: redis.Redis, inputs: Inputs, ids: list[str]) -> None:
+    for start in range(0, len(ids), BATCH):
+        client.unlink(*(f"{inputs['prefix']}{i}" for i in ids[start : start + BATCH]))
+
+
+def _load(client: redis.Redis, marks: redis.Redis, inputs: Inputs) -> int:
+    """Writes a new file's rows, or the lost ones of the same file: a value that somebody updated since is kept.
+
+    Rows that the file no longer has go last; rows are readable throughout. The digest is marked last, so that a load
+    that was cut off is none.
+    """
     with np.load(str(inputs["source"]), allow_pickle=False) as file:
         rows = np.ascontiguousarray(file[str(inputs["array"])], dtype="<f4")
         ids = [str(x) for x in file[str(inputs["ids"])]] if inputs["ids"] else [str(i) for i in range(len(rows))]
-    client.delete(_mark_key(inputs))
+    sha_key, ids_key = _mark_keys(inputs)
+    before = _loaded(marks, inputs)
+    wanted = _lost(client, inputs, ids) if before.sha256 == inputs["sha256"] else set(ids)
+    marks.delete(sha_key)
     for start in range(0, len(ids), BATCH):
-        batch = {f"{prefix}{i}": row.tobytes() for i, row in zip(ids[start:][:BATCH], rows[start:], strict=False)}
-        client.mset(batch)
-    wanted = {f"{prefix}{i}".encode() for i in ids}
-    gone = [key for key in _keys(client, inputs) if key not in wanted]
+        batch = {i: row.tobytes() for i, row in zip(ids[start:][:BATCH], rows[start:], strict=False) if i in wanted}
+        if batch:
+            marks.sadd(ids_key, *batch)
+            client.mset({f"{inputs['prefix']}{i}": value for i, value in batch.items()})
+    gone = sorted(set(before.ids) - set(ids))
     if gone:
-        client.unlink(*gone)
-    client.hset(_mark_key(inputs), mapping={"sha256": str(inputs["sha256"]), "count": str(len(wanted))})
-    return len(wanted)
+        _unlink(client, inputs, gone)
+        marks.srem(ids_key, *gone)
+    marks.set(sha_key, str(inputs["sha256"]))
+    return len(set(ids))
 
 
 def _source_problem(source: Path, inputs: Inputs) -> str:

@@ -88,7 +88,7 @@ def show_outputs(outputs: Mapping[str, Any]) -> None:
     if not outputs:
         return
     recorded = plans.recorded(outputs) if "plan" in outputs else None
-    rows = {k: v for k, v in outputs.items() if k not in HIDDEN}
+    rows = {k: v for k, v in sorted(outputs.items()) if k not in HIDDEN}
     width = max(len(k) for k in (*rows, "plan"))
     print()
     for key, value in rows.items():

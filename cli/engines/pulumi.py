@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cli.configfile import overridden
-from cli.engines.base import Command, Deployment, Event, OnEvent, Outcome, outputs
+from cli.engines.base import Command, Deployment, Event, OnEvent, Outcome, outputs, pending
 from cli.errors import FAILED, INTERRUPTED, LOCKED, USAGE, CliError
 from cli.project import Project
 
@@ -72,15 +72,19 @@ class PulumiEngine:
             return self._watch(args, Path(folder), stack, on_event)
 
     def settle(self, stack: str) -> list[str]:
-        from cli.engines.settling import settle_exported
-
-        deployment = self.export(stack)
-        if deployment is None:
+        """Pulumi itself would make an interrupted create a second time; the providers know what became of it."""
+        if not pending(self.export(stack)):
             return []
-        settled, report = settle_exported(self.project, stack, deployment)
-        if report:
-            self.replace(stack, settled)
-        return report
+        from engine.settlement import clients, settle_deployment
+
+        done = self._call("stack", "export", "--stack", stack, "--show-secrets")
+        if done.returncode != 0:
+            raise self._error(done.stderr)
+        deployment = json.loads(done.stdout)
+        with clients(self.project.folder, stack, deployment) as client_for:
+            settled, report = settle_deployment(deployment, client_for)
+        self.replace(stack, settled)
+        return [str(line) for line in report]
 
     def forget(self, stack: str) -> None:
         """The empty stack stays in the user's backend, with its history: `pulumi stack rm` removes it."""

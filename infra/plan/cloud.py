@@ -13,12 +13,20 @@ from infra.plan.local import settings
 from infra.plan.modes import Numbers, numbers
 from infra.plan.options import Candidate, candidates
 from infra.plan.search import Choice, Demand, Slice, cheapest_mix, cheapest_single, single
-from infra.plan.sold import HOURS, Sold
+from infra.plan.sold import HOURS, Beside, Sold
 from infra.plan.types import LatencyMs, Plan, Pool, Rejected, Replicas, UsdPerMonth
 from infra.spec import Model, Spec
 
-Price = Callable[[Spec, Sequence[Pool]], Bill]
 SHOWN = 12  # rejected candidates in a plan: the nearest ones, a reader's screen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """What the stack's region sells, and what a plan there costs."""
+
+    machines: Sequence[Sold]
+    beside: Beside
+    bill_of: Callable[[Sequence[Pool]], Bill]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +52,31 @@ def demand(spec: Spec, n: Numbers, most_usd: float | None = None) -> Demand:
         most_replicas=None,
         least_on_demand=n.least_on_demand,
         elastic=n.elastic,
-        fallback=n.spot_fallback,
         most_usd=most_usd,
     )
 
 
-def plan_cloud(spec: Spec, models: Sequence[Model], machines: Sequence[Sold], price: Price) -> Plan:
+def plan_cloud(spec: Spec, models: Sequence[Model], region: Region) -> Plan:
     """The cheapest plan for these models; raises Infeasible."""
-    found = _found(spec, models, machines, most_usd=None)
-    plan = _plan(spec, models, found, price)
+    found = _found(spec, models, region, most_usd=None)
+    plan = _plan(spec, models, found, region)
     budget = spec.budget_usd_per_month
     if budget is None or plan.usd_per_month.max <= budget:
         return plan
     # what does not depend on the machines is the same for every choice: the rest of the budget is theirs
     besides = plan.usd_per_month.max - found.choice.worst_usd * HOURS
-    least = _found(spec, models, machines, most_usd=None, worst_first=True)
+    least = _found(spec, models, region, most_usd=None, worst_first=True)
     if least.choice.worst_usd * HOURS + besides > budget:
-        raise over_budget(spec, least.choice.worst_usd * HOURS + besides, found.rejected)
-    return _plan(spec, models, _found(spec, models, machines, most_usd=(budget - besides) / HOURS), price)
+        raise over_budget(spec, least.choice.worst_usd * HOURS + besides, _plan(spec, models, least, region))
+    return _plan(spec, models, _found(spec, models, region, most_usd=(budget - besides) / HOURS), region)
 
 
 def _found(
-    spec: Spec, models: Sequence[Model], machines: Sequence[Sold], most_usd: float | None, worst_first: bool = False
+    spec: Spec, models: Sequence[Model], region: Region, most_usd: float | None, worst_first: bool = False
 ) -> Found:
     n = numbers(spec)
-    usable, rejected = candidates(spec, n, models, machines)
-    options = [replace(c.option, spot=None) if worst_first and n.spot_fallback else c.option for c in usable]
+    usable, rejected = candidates(spec, n, models, region.machines, region.beside)
+    options = [replace(c.option, burst=c.option.worst) if worst_first else c.option for c in usable]
     mix = spec.accelerator.name == "auto" and n.elastic
     search = cheapest_mix if mix else cheapest_single
     choice, wanted = None, demand(spec, n, most_usd)
@@ -81,7 +88,7 @@ def _found(
         if choice is not None:
             break
     if choice is None:
-        raise unplanned(spec, n, usable, rejected, machines)
+        raise unplanned(spec, n, usable, rejected, region.machines)
     by_name = {c.option.name: c for c in usable}
     return Found(choice=choice, by_name=by_name, rejected=_not_taken(usable, choice, wanted, rejected))
 
@@ -121,10 +128,9 @@ def _pools(spec: Spec, found: Found) -> tuple[Pool, ...]:
         if part.base:
             pools.append(_pool(spec, c, "base", "on-demand", part.base, part.base, part.base))
         if part.burst:
-            spot = part.option.burst < part.option.on_demand
             least = part.burst if not n.elastic else min(part.burst_at_mean, -(-missing // part.option.replicas))
             missing = max(0, missing - least * part.option.replicas)
-            kind = "spot" if spot else "on-demand"
+            kind = "spot" if c.spot else "on-demand"
             pools.append(_pool(spec, c, "burst", kind, least, part.burst, part.burst_at_mean))
     return tuple(_merged(pools))
 
@@ -166,7 +172,7 @@ def _pool(spec: Spec, c: Candidate, role: str, capacity_type: str, least: int, m
         vcpus=m.vcpus,
         memory_gib=m.memory_gib,
         arch=m.arch,
-        usd_per_hour=c.option.on_demand if capacity_type == "on-demand" else c.option.burst,
+        usd_per_hour=c.usd_per_hour if role == "burst" else m.on_demand or 0.0,
         replicas_per_node=c.option.replicas,
         zones=c.zones,
         disk_gib=int(fact("boot_disk", spec)),
@@ -197,12 +203,12 @@ def _binding(spec: Spec, found: Found) -> str:
     return found.of(largest).server.binding
 
 
-def _plan(spec: Spec, models: Sequence[Model], found: Found, price: Price) -> Plan:
+def _plan(spec: Spec, models: Sequence[Model], found: Found, region: Region) -> Plan:
     pools = _pools(spec, found)
     main = found.of(max(found.choice.slices, key=lambda s: s.nodes * s.option.rps))
     accelerated = any(p.accelerator != "none" for p in pools)
     serving = replace(settings(spec, main.server), startup_budget_s=startup_s(spec, accelerated=accelerated))
-    costs = price(spec, pools)
+    costs = region.bill_of(pools)
     least = sum(p.min_nodes * p.replicas_per_node for p in pools)
     most = sum(p.max_nodes * p.replicas_per_node for p in pools)
     predictions = spec.load.mean_rps * HOURS * 3600 / 1e6

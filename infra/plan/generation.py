@@ -14,6 +14,8 @@ from infra.spec import Model, Spec, to_values
 # generation. On this machine nothing autoscales, so there the counts are capacity.
 COUNTS = {"min_nodes", "max_nodes", "start_nodes", "expected_nodes", "usd_per_hour", "zones", "node_rps"}
 
+SETTINGS = ("shape", "server", "image", "gpu_sharing", "feature_store", "model_access")
+
 
 def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence[Model]) -> str:
     """Two plans with one digest can share their serving resources; any other change makes new ones beside the old."""
@@ -21,8 +23,9 @@ def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence
     capacity = {
         "pools": [{k: v for k, v in asdict(p).items() if spec.cloud == "local" or k not in COUNTS} for p in pools],
         "serving": {**asdict(serving), "models": [{**asdict(m), "part": 0} for m in serving.models]},
-        "models": [{k: getattr(m, k) for k in ("name", "version", "storage_uri", "format")} for m in models],
-        "settings": {k: values.get(k) for k in ("shape", "server", "image", "gpu_sharing", "feature_store")},
+        "models": [{k: getattr(m, k) for k in ("name", "version", "storage_uri", "format", "labels")} for m in models],
+        "settings": {k: values.get(k) for k in SETTINGS},
+        "on_failure": spec.features.on_failure if spec.features else None,
     }
     text = json.dumps(capacity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -9,7 +9,7 @@ from infra.plan.errors import Infeasible
 from infra.plan.modes import Numbers
 from infra.plan.options import Candidate
 from infra.plan.sold import Sold
-from infra.plan.types import Rejected
+from infra.plan.types import Plan, Rejected
 from infra.spec import Fix, Spec
 from infra.spec.problems import Problem, nearest, problem
 
@@ -50,10 +50,7 @@ def _nearest_change(spec: Spec, n: Numbers, binding: str, reasons: str) -> Probl
     steps: tuple[str, ...] = tuple(binding.replace("[]", "").split("."))
     fix: Fix | None = None
     to_fix: str | None = None
-    if binding == "slo.p99_ms":
-        least = max(min(p.base_ms + p.per_item_ms for p in m.profile.values()) for m in spec.models)
-        fix = Fix(steps=steps, value=math.ceil(max(2 * spec.slo.p99_ms, 4 * least) * 10) / 10)
-    elif binding == "zones":
+    if binding == "zones":
         steps, fix = (
             (("cost",), Fix(steps=("cost",), value="balanced"))
             if not spec.zones
@@ -103,10 +100,14 @@ def _too_much_load(spec: Spec, n: Numbers, usable: Sequence[Candidate], rejected
     return Infeasible([problem(("load", "peak_rps"), reason, fix=fix, to_fix=to_fix)], "load.peak_rps", rejected)
 
 
-def over_budget(spec: Spec, least_usd: float, rejected: Sequence[Rejected]) -> Infeasible:
+def over_budget(spec: Spec, least_usd: float, plan: Plan) -> Infeasible:
     """Even the plan with the least worst month costs more than the budget."""
     budget = spec.budget_usd_per_month
     path = "budget_usd_per_month"
-    reason = f"{budget:.2f} USD is below the worst month of every plan; the least is {least_usd:.2f}"
+    largest = max(plan.lines, key=lambda x: float(str(x["usd_max"])))
+    reason = (
+        f"{budget:.2f} USD is below the worst month of every plan; the least is {least_usd:.2f}, "
+        f"of it {largest['usd_max']:.2f} for {largest['item']}"
+    )
     fix = Fix(steps=(path,), value=math.ceil(least_usd))
-    return Infeasible([problem((path,), reason, fix=fix)], path, rejected)
+    return Infeasible([problem((path,), reason, fix=fix)], path, plan.rejected)

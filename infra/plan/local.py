@@ -89,9 +89,8 @@ def _instances(spec: Spec, numbers: LocalNumbers, single: Server) -> int:
         return count
     if single.max_rps <= 0:
         floor = max(s.profile.tau_ms(1) for s in single.shares)
-        fix = Fix(steps=("slo", "p99_ms"), value=round(2 * floor + 0.05, 1))
-        reason = f"{spec.slo.p99_ms:g} ms is less than one item takes, {floor:g} ms"
-        raise Infeasible([problem(("slo", "p99_ms"), reason, fix=fix)], "slo.p99_ms")
+        reason = f"one item takes {floor:g} ms of slo.p99_ms {spec.slo.p99_ms:g}, and what is left carries no load"
+        raise Infeasible([problem(("slo", "p99_ms"), reason)], "slo.p99_ms")
     carried = spec.local_vcpus * single.max_rps / numbers.headroom
     reason = (
         f"{spec.local_vcpus} vCPUs carry {carried:.0f} requests/s within slo.p99_ms {spec.slo.p99_ms:g}, "

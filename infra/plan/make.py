@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from infra.catalog import Catalog
-from infra.plan.bill import price
-from infra.plan.cloud import plan_cloud
+from infra.plan.cloud import Region, plan_cloud
+from infra.plan.cost_stack import bill
 from infra.plan.errors import Infeasible
 from infra.plan.kinds import Kinds
 from infra.plan.local import plan_local
-from infra.plan.sold import sold
+from infra.plan.sold import beside, sold
 from infra.plan.types import Plan
 from infra.plan.versions import best_versions
 from infra.spec import Fix, Spec, SpecError
@@ -26,12 +29,51 @@ def make_plan(spec: Spec, kinds: Kinds, catalog: Catalog | None) -> Plan:
     if found:
         raise SpecError(found)
     if spec.cloud == "local":
-        return best_versions(spec, partial(plan_local, spec))
+        return _nearest_slo(spec, lambda s: best_versions(s, partial(plan_local, s)))
     if catalog is None:
         raise TypeError(f"a plan where cloud is {spec.cloud} needs a catalogue")
     _region(spec, catalog)
-    machines = sold(spec, catalog)
-    return best_versions(spec, lambda models: plan_cloud(spec, models, machines, price))
+    bill_of = partial(bill, spec, catalog=catalog)
+    region = Region(machines=sold(spec, catalog), beside=beside(spec, bill_of), bill_of=bill_of)
+    return _nearest_slo(spec, lambda s: best_versions(s, lambda models: plan_cloud(s, models, region)))
+
+
+def _nearest_slo(spec: Spec, plan_of: Callable[[Spec], Plan]) -> Plan:
+    """The plan; where the SLO is what allows none, the error names the least p99 that does."""
+    try:
+        return plan_of(spec)
+    except Infeasible as error:
+        if error.binding_constraint != "slo.p99_ms":
+            raise
+        least = _least_p99(spec, plan_of)
+        fix = None if least is None else Fix(steps=("slo", "p99_ms"), value=least)
+        to_fix = None if fix else "a faster model, another accelerator or a smaller load"
+        found = [
+            problem(("slo", "p99_ms"), p.reason, fix=fix, to_fix=to_fix) if p.path == "slo.p99_ms" else p
+            for p in error.problems
+        ]
+        raise Infeasible(found, error.binding_constraint, error.rejected) from None
+
+
+def _least_p99(spec: Spec, plan_of: Callable[[Spec], Plan]) -> float | None:
+    """The least p99 with a plan, to a twentieth; None if none is found up to a thousand times as much."""
+
+    def feasible(p99_ms: float) -> bool:
+        try:
+            plan_of(replace(spec, slo=replace(spec.slo, p99_ms=p99_ms)))
+        except Infeasible:
+            return False
+        return True
+
+    low, high = spec.slo.p99_ms, 2 * spec.slo.p99_ms
+    while not feasible(high):
+        low, high = high, 2 * high
+        if high > 1000 * spec.slo.p99_ms:
+            return None
+    while high > 1.05 * low:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if feasible(middle) else (middle, high)
+    return math.ceil(high * 100) / 100
 
 
 def _region(spec: Spec, catalog: Catalog) -> None:

@@ -9,7 +9,7 @@ from infra.plan.facts import fact, spot_fits, unfit
 from infra.plan.modes import Numbers
 from infra.plan.search import Option
 from infra.plan.server import Server, divide
-from infra.plan.sold import Sold
+from infra.plan.sold import Beside, Sold
 from infra.plan.types import Rejected
 from infra.spec import Model, Spec
 
@@ -22,10 +22,12 @@ class Candidate:
     option: Option
     server: Server
     zones: tuple[str, ...]
+    spot: bool  # what is beyond the base
+    usd_per_hour: float  # of a machine beyond the base
 
 
 def candidates(
-    spec: Spec, numbers: Numbers, models: Sequence[Model], machines: Sequence[Sold]
+    spec: Spec, numbers: Numbers, models: Sequence[Model], machines: Sequence[Sold], extra: Beside
 ) -> tuple[list[Candidate], list[Rejected]]:
     """What could serve, and why the others of the asked kind could not."""
     found: list[Candidate] = []
@@ -33,7 +35,7 @@ def candidates(
     for machine in machines:
         if not _asked(spec, machine):
             continue
-        result = _candidate(spec, numbers, models, machine)
+        result = _candidate(spec, numbers, models, machine, extra)
         if isinstance(result, str):
             rejected.append(Rejected(machine_type=label(machine), reason=result))
         else:
@@ -61,7 +63,7 @@ def _asked(spec: Spec, machine: Sold) -> bool:
     return machine.accelerator == wanted.name and wanted.count in (None, machine.accelerator_count)
 
 
-def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: Sold) -> Candidate | str:
+def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: Sold, extra: Beside) -> Candidate | str:
     processor = "vcpu" if machine.accelerator == "none" else machine.accelerator
     zones = tuple(z for z in machine.zones if not spec.zones or z in spec.zones)
     unable = unfit(spec.cloud, machine.machine_type) or _unable(spec, machine) or _lacks_profile(models, processor)
@@ -85,14 +87,18 @@ def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: S
         least = max(s.profile.tau_ms(1) for s in server.shares)
         return f"one item takes {least:g} ms of slo.p99_ms {spec.slo.p99_ms:g}, and what is left carries no load"
     spot = machine.spot if numbers.spot and spot_fits(spec) else None
+    burst = machine.on_demand if spot is None else min(spot, machine.on_demand)
     option = Option(
         name=label(machine),
         rps=server.max_rps * replicas,
         replicas=replicas,
-        on_demand=machine.on_demand,
-        spot=spot,
+        base=machine.on_demand + extra.base,
+        burst=burst + extra.burst,
+        worst=(machine.on_demand if numbers.spot_fallback else burst) + extra.worst,
     )
-    return Candidate(machine=machine, option=option, server=server, zones=zones)
+    return Candidate(
+        machine=machine, option=option, server=server, zones=zones, spot=burst < machine.on_demand, usd_per_hour=burst
+    )
 
 
 def _unable(spec: Spec, machine: Sold) -> str | None:

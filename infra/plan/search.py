@@ -22,12 +22,9 @@ class Option:
     name: str
     rps: float  # within the SLO
     replicas: int  # servers a node
-    on_demand: float  # USD an hour, disk included
-    spot: float | None  # None: not sold, or the drain does not fit its notice
-
-    @property
-    def burst(self) -> float:
-        return self.on_demand if self.spot is None else min(self.spot, self.on_demand)
+    base: float  # USD an hour of a node that always runs, on demand
+    burst: float  # of one that runs at the mean load and comes and goes: spot where that is cheaper
+    worst: float  # of a burst node in the worst month
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +38,6 @@ class Demand:
     most_replicas: int | None
     least_on_demand: int
     elastic: bool
-    fallback: bool  # the worst hour pays on-demand prices for spot capacity
     most_usd: float | None = None  # an hour, at worst
 
 
@@ -60,7 +56,7 @@ class Slice:
 
     @property
     def expected_usd(self) -> float:
-        return self.base * self.option.on_demand + self.burst_at_mean * self.option.burst
+        return self.base * self.option.base + self.burst_at_mean * self.option.burst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +85,13 @@ def _ceil(amount: float, unit: float) -> int:
     return max(0, math.ceil(amount / unit - ROUNDING * max(1.0, amount / unit)))
 
 
-def _choice(slices: Sequence[Slice], demand: Demand) -> Choice:
+def _choice(slices: Sequence[Slice]) -> Choice:
     used = tuple(s for s in slices if s.nodes)
-    expected = sum(s.expected_usd for s in used)
-    worst = sum(
-        s.base * s.option.on_demand + s.burst * (s.option.on_demand if demand.fallback else s.option.burst)
-        for s in used
+    return Choice(
+        slices=used,
+        expected_usd=sum(s.expected_usd for s in used),
+        worst_usd=sum(s.base * s.option.base + s.burst * s.option.worst for s in used),
     )
-    return Choice(slices=used, expected_usd=expected, worst_usd=worst)
 
 
 def single(option: Option, demand: Demand) -> Choice | None:
@@ -112,14 +107,15 @@ def single(option: Option, demand: Demand) -> Choice | None:
         return None
     base = min(nodes, max(_ceil(demand.base_rps, option.rps), _ceil(demand.least_on_demand, option.replicas)))
     at_mean = max(_ceil(demand.mean_rps, option.rps), _ceil(demand.least_replicas, option.replicas))
-    running = at_mean if demand.elastic else nodes
-    return within(
-        _choice(
-            [Slice(option=option, base=base, burst=nodes - base, burst_at_mean=max(0, min(nodes, running) - base))],
-            demand,
-        ),
-        demand,
-    )
+    running = max(base, min(nodes, at_mean) if demand.elastic else nodes)
+    # the cost at the mean load is linear in the size of the base: one end of its range is the cheapest
+    ends = [_choice([_slice(option, nodes, b, running)]) for b in {base, running, nodes}]
+    affordable = [c for c in ends if within(c, demand)]
+    return min(affordable, key=lambda c: c.rank, default=None)
+
+
+def _slice(option: Option, nodes: int, base: int, running: int) -> Slice:
+    return Slice(option=option, base=base, burst=nodes - base, burst_at_mean=max(0, running - base))
 
 
 def within(choice: Choice | None, demand: Demand) -> Choice | None:
@@ -160,11 +156,10 @@ class _Program:
     def __init__(self, options: Sequence[Option], demand: Demand) -> None:
         self.options, self.demand = options, demand
         none = [0.0] * len(options)
-        od, burst = [o.on_demand for o in options], [o.burst for o in options]
         rps, replicas = [o.rps for o in options], [float(o.replicas) for o in options]
-        worst = od if demand.fallback else burst
         n = len(options)
-        self.expected, self.worst = np.array(od + burst + none + none), np.array(od + none + worst + none)
+        base, burst, worst = ([getattr(o, x) for o in options] for x in ("base", "burst", "worst"))
+        self.expected, self.worst = np.array(base + burst + none + none), np.array(base + none + worst + none)
         self.rows: list[tuple[Vector, float]] = []  # each row: coefficients @ x >= bound, scaled to a bound of 1
         self._at_least(rps + none + none + none, demand.base_rps)
         self._at_least(replicas + none + none + none, demand.least_on_demand)
@@ -209,6 +204,5 @@ class _Program:
             [
                 Slice(option=o, base=int(x[i]), burst=int(x[2 * n + i]), burst_at_mean=int(x[n + i]))
                 for i, o in enumerate(self.options)
-            ],
-            self.demand,
+            ]
         )

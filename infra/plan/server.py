@@ -9,6 +9,8 @@ from functools import cache
 from infra.plan import capacity
 from infra.spec import Model, Slo, Spec
 
+NOTHING = 1e-3  # of its capacity: a server that keeps the SLO only when it idles carries nothing
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
@@ -66,8 +68,9 @@ def _carried(
     """The batching to use and the rate that it carries within the SLO and the utilisation gate."""
     batching = capacity.best_batch(profile, slo.p99_ms, max_batch, instances, cv)
     within = capacity.max_rps(profile, slo.p99_ms, batching.max_batch, instances, cv)
-    gate = slo.accelerator_utilization * capacity.capacity_rps(profile, batching.max_batch, instances)
-    return batching, min(within, gate)
+    saturated = capacity.capacity_rps(profile, batching.max_batch, instances)
+    carried = min(within, slo.accelerator_utilization * saturated)
+    return batching, carried if carried > NOTHING * saturated else 0.0
 
 
 def _share(spec: Spec, model: Model, part: float, processor: str, instances: int, slowdown: float) -> Share:

@@ -20,8 +20,10 @@ def problem(seed: int, kinds: int, largest: int) -> tuple[list[Option], Demand]:
     for i in range(kinds):
         rps = rng.choice([20, 35, 50, 70, 100, 130, 200, 310, 450])
         price = round(rps * rng.uniform(0.5, 1.5) / 100, 3)
-        spot = None if rng.random() < 0.25 else round(price * rng.uniform(0.2, 1.1), 3)
-        options.append(Option(name=f"m{i}", rps=rps, replicas=rng.choice([1, 1, 2, 4]), on_demand=price, spot=spot))
+        burst = round(price * rng.choice([1.0, rng.uniform(0.2, 1.1)]), 3)
+        worst = rng.choice([price, burst])
+        replicas = rng.choice([1, 1, 2, 4])
+        options.append(Option(name=f"m{i}", rps=rps, replicas=replicas, base=price, burst=burst, worst=worst))
     peak = max(o.rps for o in options) * rng.uniform(0.2, largest)
     mean = peak * rng.uniform(0.1, 1.0)
     elastic = rng.random() < 0.8
@@ -33,7 +35,6 @@ def problem(seed: int, kinds: int, largest: int) -> tuple[list[Option], Demand]:
         most_replicas=None if elastic else rng.choice([2, 4, 8]),
         least_on_demand=rng.choice([0, 1, 2]),
         elastic=elastic,
-        fallback=rng.random() < 0.5,
         most_usd=None if rng.random() < 0.7 else round(rng.uniform(0.5, 8), 2),
     )
 
@@ -45,8 +46,9 @@ def enumerate_fleets(options: list[Option], d: Demand, mix: bool) -> list[tuple[
 
 
 def fleets_of(on: list[Option], d: Demand) -> list[tuple[float, float]]:
-    rps, replicas, od = (np.array([getattr(o, n) for o in on]) for n in ("rps", "replicas", "on_demand"))
-    cheap = np.array([o.on_demand if o.spot is None or o.spot > o.on_demand else o.spot for o in on])
+    rps, replicas, fixed, burst_usd, worst_usd = (
+        np.array([getattr(o, n) for o in on]) for n in ("rps", "replicas", "base", "burst", "worst")
+    )
     spare = max(d.least_replicas, d.least_on_demand)
     most = [int(max(d.peak_rps, d.base_rps, d.mean_rps) / o.rps) + 1 + spare for o in on]
     found = []
@@ -57,13 +59,13 @@ def fleets_of(on: list[Option], d: Demand) -> list[tuple[float, float]]:
             total = (base + burst) @ replicas
             if (base + burst) @ rps < d.peak_rps - 1e-6 or total < d.least_replicas:
                 continue
-            worst = base @ od + burst @ (od if d.fallback else cheap)
+            worst = base @ fixed + burst @ worst_usd
             too_many = d.most_replicas is not None and total > d.most_replicas
             if too_many or (d.most_usd is not None and worst > d.most_usd + 1e-9):
                 continue
             runs = counts(list(burst)) if d.elastic else burst[None, :]
             enough = ((base + runs) @ rps >= d.mean_rps - 1e-6) & ((base + runs) @ replicas >= d.least_replicas)
-            found += [(float(base @ od + cost), float(worst)) for cost in (runs[enough] @ cheap)]
+            found += [(float(base @ fixed + cost), float(worst)) for cost in (runs[enough] @ burst_usd)]
     return found
 
 
@@ -103,10 +105,10 @@ def test_large_fleets_are_near_the_fluid_bound(seed: int) -> None:
     """Ten machines or more: within 5% of the load divided by the best rate that a dollar buys."""
     rng = random.Random(seed)
     options = [
-        Option(name=f"m{i}", rps=r, replicas=1, on_demand=r * rng.uniform(0.9, 1.3) / 100, spot=None)
+        Option(name=f"m{i}", rps=r, replicas=1, base=(p := r * rng.uniform(0.9, 1.3) / 100), burst=p, worst=p)
         for i, r in enumerate((50, 100, 210, 400))
     ]
-    best = min(options, key=lambda o: o.on_demand / o.rps)
+    best = min(options, key=lambda o: o.base / o.rps)
     load = best.rps * rng.uniform(10, 60)
     demand = Demand(
         mean_rps=load,
@@ -116,17 +118,16 @@ def test_large_fleets_are_near_the_fluid_bound(seed: int) -> None:
         most_replicas=None,
         least_on_demand=1,
         elastic=True,
-        fallback=False,
     )
     choice = cheapest_mix(options, demand)
     assert choice is not None
     assert sum(s.nodes for s in choice.slices) >= 10
-    assert choice.expected_usd <= 1.05 * load * best.on_demand / best.rps
+    assert choice.expected_usd <= 1.05 * load * best.base / best.rps
 
 
 def test_peak_must_be_carried_in_full() -> None:
     """The solver's tolerance is not the fleet's: a load a millionth over three machines takes a fourth."""
-    option = Option(name="m", rps=100.0, replicas=1, on_demand=1.0, spot=None)
+    option = Option(name="m", rps=100.0, replicas=1, base=1.0, burst=1.0, worst=1.0)
     demand = Demand(
         mean_rps=1,
         peak_rps=300.0001,
@@ -135,7 +136,6 @@ def test_peak_must_be_carried_in_full() -> None:
         most_replicas=None,
         least_on_demand=1,
         elastic=True,
-        fallback=False,
     )
     for choice in (cheapest_single([option], demand), cheapest_mix([option], demand)):
         assert choice is not None

@@ -1,0 +1,97 @@
+"""Every worked stack in both scaling modes and all cost modes: what each mode promises holds in the plan."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra.catalog import load
+from infra.plan import Infeasible, Plan, compare
+from infra.plan.facts import drain_s, fact
+from tests.plan.stacks import CLOUDS, CONFIG, WORKED, planned, worked
+
+MODES = [(s, c) for s in ("horizontal", "vertical") for c in ("economy", "balanced", "performance")]
+ONE_ZONE = {"gke-tpu", "gce-tpu"}  # their TPUs are sold in one zone of the region, and performance needs two
+
+
+def test_every_worked_stack_is_there() -> None:
+    clouds = {f"{c}-{p}" for c in ("gke", "gce") for p in ("cpu", "gpu", "tpu")}
+    assert set(WORKED) == {"local", *clouds, "eks-cpu", "eks-gpu", "ec2-cpu", "ec2-gpu"}
+
+
+@pytest.mark.parametrize("name", WORKED)
+def test_stack_is_planned_as_it_stands(name: str) -> None:
+    check(planned(worked(name)))
+
+
+@pytest.mark.parametrize(("scaling", "cost"), MODES)
+@pytest.mark.parametrize("name", WORKED)
+def test_every_mode(name: str, scaling: str, cost: str) -> None:
+    spec = worked(name, scaling=scaling, cost=cost)
+    if name in ONE_ZONE and cost == "performance":
+        with pytest.raises(Infeasible) as error:
+            planned(spec)
+        assert error.value.binding_constraint == "zones"
+        return
+    p = planned(spec)
+    check(p)
+    if scaling == "vertical":
+        assert p.replicas.min == p.replicas.max == p.replicas.start
+        assert all(pool.min_nodes == pool.max_nodes for pool in p.pools)
+    if cost == "economy" and name != "local":
+        assert any(pool.capacity_type == "on-demand" and pool.min_nodes for pool in p.pools)
+    if cost == "balanced":
+        assert on_demand_rps(p) >= spec.load.mean_rps
+        assert p.replicas.min >= 2 or name == "local"
+    if cost == "performance":
+        assert {pool.capacity_type for pool in p.pools} == {"on-demand"}
+        assert p.max_rps_within_slo >= 1.25 * spec.load.peak_rps
+        assert name == "local" or (p.replicas.min >= 2 and all(len(pool.zones) >= 2 for pool in p.pools))
+
+
+def on_demand_rps(p: Plan) -> float:
+    return sum(pool.min_nodes * pool.node_rps for pool in p.pools if pool.capacity_type == "on-demand")
+
+
+def check(p: Plan) -> None:
+    """What holds in every plan."""
+    assert p.max_rps_within_slo >= p.spec.load.peak_rps
+    assert p.latency_ms.mean <= p.latency_ms.p99 <= p.spec.slo.p99_ms
+    assert p.usd_per_month.min <= p.usd_per_month.expected <= p.usd_per_month.max
+    assert p.replicas.start == p.replicas.max == sum(pool.max_nodes * pool.replicas_per_node for pool in p.pools)
+    assert all(0 <= pool.min_nodes <= pool.expected_nodes <= pool.max_nodes == pool.start_nodes for pool in p.pools)
+    assert 1 <= len({pool.machine_type for pool in p.pools}) <= 2
+    spot = any(pool.capacity_type == "spot" for pool in p.pools)
+    assert not spot or drain_s(p.spec) <= fact("spot_notice", p.spec)
+    assert Plan.from_json(json.loads(json.dumps(p.to_json()))) == p
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_vertical_machines_are_no_smaller(name: str) -> None:
+    """Vertical carries the same load with fewer, larger servers."""
+    wide, tall = (planned(worked(name, scaling=s, cost="balanced")) for s in ("horizontal", "vertical"))
+    assert tall.replicas.max <= wide.replicas.max
+    largest = [max((x.accelerator_count, x.vcpus) for x in p.pools) for p in (wide, tall)]
+    assert largest[1] >= largest[0]
+
+
+def test_worked_clouds_say_that_they_are_not_built_yet() -> None:
+    """Until their blueprints exist the program stops after the plan; the file says so to whoever opens it."""
+    for name in CLOUDS:
+        assert "until a blueprint" in (CONFIG / f"Pulumi.{name}.yaml").read_text()
+
+
+def test_compare_puts_the_stack_first_and_has_every_pair() -> None:
+    spec = worked("gke-gpu")
+    variants = compare(spec, planned)
+    assert (variants[0].scaling, variants[0].cost) == (spec.scaling, spec.cost)
+    assert {(v.scaling, v.cost) for v in variants} == set(MODES)
+    assert all((v.plan is None) != (v.infeasible is None) for v in variants)
+
+
+def test_the_catalogue_sells_what_the_stacks_ask_for() -> None:
+    catalog = load()
+    for name in CLOUDS:
+        spec = worked(name)
+        assert spec.region in catalog.regions(spec.cloud)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
 from infra.catalog import Catalog, Price, Sale
 from infra.spec import Fix, Problem
@@ -240,7 +240,7 @@ def over_budget(worst_usd: Decimal, budget: float | None, lines: Sequence[Line] 
         return None
     largest = max(lines, key=lambda x: x.usd.max, default=None)
     most = f"; the largest line is {largest.item} with {largest.usd.max}" if largest else ""
-    enough = int(-(-worst_usd // 1))
+    enough = int(worst_usd.to_integral_value(ROUND_CEILING))
     return problem(
         ("budget_usd_per_month",),
         f"the worst month costs {worst_usd.quantize(CENT, ROUND_HALF_UP)} USD, over the budget of {budget:g}{most}",

@@ -113,6 +113,7 @@ class Plugins:
             cwd=self._project.folder,
             env=dict(self._env),
             stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the engine, which ends its steps in order
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

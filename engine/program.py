@@ -59,6 +59,7 @@ class Program:
             cwd=project.folder,
             env=dict(env),
             stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the engine, which ends its steps in order
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -32,7 +32,7 @@ class Group(TyperGroup):
                 print(line, file=sys.stderr)
             raise typer.Exit(e.code) from None
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            print("interrupted; what was done is recorded, and the same command goes on from there", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 

@@ -23,7 +23,7 @@ from infra.clouds.local.root import Root
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

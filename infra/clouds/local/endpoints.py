@@ -9,8 +9,8 @@ from infra.clouds.local.eds import Target, assignment, endpoint_file, hosts, wri
 from infra.clouds.local.kind import Checked, Fault, LocalError, UnreadyError, check_fields
 from infra.clouds.local.root import Inputs, Root, read_json, write_json
 
-HEALTHY_SECONDS = 20  # Envoy's health check runs every 0.5 s
-SEEN_SECONDS = 5.0  # until Envoy has read a renamed file; measured: well under 1 s
+HEALTHY_SECONDS = 60  # Envoy's health check runs every 0.5 s
+SEEN_SECONDS = 10.0  # until Envoy has read a renamed file; measured: well under 1 s
 SETTLE_SECONDS = 0.5  # after the removal, so that connections of the pool are closed before the server is stopped
 
 

@@ -25,7 +25,7 @@ class Envoy(ProcessKind):
     required: Mapping[str, type] = {"name": str, "config": str, "ports": dict, "clusters": list}
     optional: Mapping[str, object] = {"concurrency": 1}
     record_kind = "Envoy"
-    start_seconds = 20.0  # measured: 0.09 s
+    start_seconds = 60.0  # measured: 0.09 s
 
     def check(self, root: Root, inputs: Inputs, olds: Inputs) -> Checked:
         checked = check_fields(self, inputs)

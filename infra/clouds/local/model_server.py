@@ -9,7 +9,7 @@ from string import Template
 
 from infra.clouds.local import servers, slots
 from infra.clouds.local.kind import Checked, Fault, LocalError, check_fields
-from infra.clouds.local.machine import dead_worker, running, tail
+from infra.clouds.local.machine import dead_worker, running, tail, workers
 from infra.clouds.local.probe import ask
 from infra.clouds.local.process import ProcessKind, RefusedError
 from infra.clouds.local.root import Inputs, Root
@@ -127,7 +127,7 @@ class ModelServer(ProcessKind):
     def _still_whole(root: Root, name: str) -> None:
         """A server one of whose workers died while it loads will never answer, and does not say so."""
         pid = running(root, name)
-        died = dead_worker(pid) if pid is not None else ""
+        died = dead_worker(workers(pid)) if pid is not None else ""
         if died:
             raise LocalError(f"{name} does not load its models: {died}. Its log ends:\n{tail(root.log(name))}")
 

@@ -19,7 +19,7 @@ from infra.clouds.local.kind import LocalError
 from infra.clouds.local.machine import alive, end, remove_shared_memory, running, tail
 from infra.clouds.local.root import Root, read_json, write_text
 
-START_SECONDS = 15.0  # measured: 0.4 s idle, more where the cores are busy
+START_SECONDS = 60.0  # measured: 0.4 s idle, more where the cores are busy
 KEEPER_SECONDS = 5  # beyond the server's own stop time
 _PYTHON = [sys.executable, "-I", "-S"]
 

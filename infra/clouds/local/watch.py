@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra.clouds.local import supervision
 from infra.clouds.local.kind import LocalError
-from infra.clouds.local.machine import dead_worker, running
+from infra.clouds.local.machine import dead_worker, running, workers
 from infra.clouds.local.probe import ask
 from infra.clouds.local.root import Inputs, Root
 
@@ -38,6 +38,7 @@ class Watch:
         self.parent = os.getppid()
         self.failures: dict[int, int] = {}  # by pid: a server that was started again begins anew
         self.since: dict[int, float] = {}
+        self.workers: dict[int, list[int]] = {}
         self.asked = 0.0
 
     def look(self) -> bool:
@@ -52,7 +53,9 @@ class Watch:
             if pid is None:
                 continue
             age = time.monotonic() - self.since.setdefault(pid, time.monotonic())
-            reason = dead_worker(pid) if age > START_SECONDS else ""
+            if ask_now or pid not in self.workers:
+                self.workers[pid] = workers(pid)
+            reason = dead_worker(self.workers[pid]) if age > START_SECONDS else ""
             reason = reason or (self.silent(pid, server) if ask_now else "")
             if reason and supervision.states(self.root).get(name) == "RUNNING":
                 say(f"{name}: {reason}; starting it again")

@@ -70,8 +70,9 @@ class Program:
 
     def _read(self, on_line: Callable[[str], None]) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            on_line(line.rstrip("\n"))
+        with self._process.stdout as lines:
+            for line in lines:
+                on_line(line.rstrip("\n"))
 
     def wait(self) -> int:
         code = self._process.wait()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from simulators.core import effects, paths, references, rules, schema, tables, templates
+from simulators.core import effects, naming, paths, references, rules, schema, tables, templates
 from simulators.core.checks import text
 from simulators.core.edits import put
 from simulators.core.values import Json, Properties, plain_properties
@@ -54,6 +54,8 @@ def create(world: World, target: Target, token: str, urn: str, inputs: Propertie
     context = {**target.defaults, "account": templates.ACCOUNT, "number": templates.NUMBER, "seq": "1"}
     context["kind"] = token.rpartition("/")[2].partition(":")[0].lower()
     context["zone1"] = context.get("zone") or f"{context.get('region', '')}-a"
+    made_name = naming.from_prefix(kind, asked, seed)
+    asked = {**asked, **made_name}
     identity = templates.fill(kind.identity, asked, context, seed)
     context["id"] = identity
     name = text(paths.get(asked, paths.parse(kind.name))) if kind.name else ""
@@ -63,7 +65,7 @@ def create(world: World, target: Target, token: str, urn: str, inputs: Propertie
         cloud=target.cloud, token=token, id=identity, name=name or identity, urn=urn, scope=scope,
         account=target.account, inputs=copy.deepcopy(inputs), cluster=target.cluster, billable=kind.billable,
     )  # fmt: skip
-    thing.outputs = {**copy.deepcopy(inputs), **computed(token, asked, context, seed)}
+    thing.outputs = {**copy.deepcopy(inputs), **made_name, **computed(token, asked, context, seed)}
     world.things[thing.key] = thing
     effects.on_create(world, thing)
     return Made(id=identity, outputs=thing.outputs, seconds=kind.create_s)

@@ -32,6 +32,17 @@ def autoname(kind: Kind, logical: str, seed: bytes, old: Properties, new: Proper
         new[DEFAULTS] = [*(defaults if isinstance(defaults, list) else []), kind.name]
 
 
+def from_prefix(kind: Kind, asked: Properties, seed: str) -> Properties:
+    """The name that the cloud makes where the program gave a prefix only."""
+    if not kind.name or "." in kind.name or asked.get(kind.name):
+        return {}
+    for field in (f"{kind.name}Prefix", "namePrefix"):
+        prefix = plain(asked.get(field))
+        if isinstance(prefix, str):
+            return {kind.name: prefix + hashlib.sha256(seed.encode()).hexdigest()[:26]}
+    return {}
+
+
 def is_autonamed(kind: Kind, inputs: Properties) -> bool:
     if kind.token.startswith("kubernetes:") and kind.name == "metadata.name":
         return paths.get(inputs, ("metadata", "annotations", AUTONAMED)) is not None

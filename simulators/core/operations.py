@@ -65,8 +65,7 @@ def _name(target: Target, call: Call, found: Thing | None) -> str:
 
 def _after(world: World, call: Call, found: Thing | None) -> list[str]:
     if call.op == "delete" and found is not None:
-        mine = found.urn
-        return [o.urn for o in world.operations if mine in o.after and o.op == "delete"]
+        return list({o.urn: None for o in world.operations if found.urn in o.after and o.op == "create"})
     deps = references.dependencies(world, call.token, plain_properties(call.inputs or {}))
     if found is None and call.token.startswith("kubernetes:"):
         deps += [

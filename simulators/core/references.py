@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
@@ -10,11 +11,28 @@ from simulators.core.values import Json, Properties, plain_properties
 from simulators.core.world import Thing, World
 
 _ALWAYS_THERE = ("default", "arn:aws:iam::aws:policy/", "arn:aws:eks::aws:")  # made by the cloud for everybody
-_NAMES = ("selfLink", "arn", "name", "instanceGroup", "allocationId", "email", "networkId", "keyId", "dnsName")
+_NAMES = (
+    "selfLink",
+    "arn",
+    "name",
+    "instanceGroup",
+    "allocationId",
+    "email",
+    "networkId",
+    "keyId",
+    "dnsName",
+    "address",
+)
 
 
+@functools.cache
 def rows_of(token: str) -> tuple[dict[str, str], ...]:
     return tuple(r for r in tables.rows("references") if fnmatchcase(token, r["type"]))
+
+
+@functools.cache
+def _rows_to(token: str, target: str, blocks: str) -> tuple[dict[str, str], ...]:
+    return tuple(r for r in rows_of(token) if r["blocks"] == blocks and _of(target, r["target"]))
 
 
 def identifiers(thing: Thing) -> set[str]:
@@ -35,6 +53,7 @@ def means(value: Json, thing: Thing, token: str) -> bool:
     return value in known or any(value.endswith("/" + k) for k in known if "/" in k)
 
 
+@functools.lru_cache(maxsize=65536)
 def _of(token: str, pattern: str) -> bool:
     return fnmatchcase(token, pattern) or fnmatchcase(token.rpartition(":")[0], pattern)
 
@@ -75,9 +94,8 @@ def referrers(world: World, target: Thing, blocks: str) -> list[Thing]:
         if blocks == "yes" and not thing.urn and (target.id in thing.holds or target.name in thing.holds):
             found.append(thing)
             continue
-        inputs = plain_properties(thing.inputs)
-        for row in rows_of(thing.token):
-            if row["blocks"] == blocks and any(means(v, target, row["target"]) for _, v in given(inputs, row)):
-                found.append(thing)
-                break
+        rows = _rows_to(thing.token, target.token, blocks)
+        inputs = plain_properties(thing.inputs) if rows else {}
+        if any(means(v, target, row["target"]) for row in rows for _, v in given(inputs, row)):
+            found.append(thing)
     return found

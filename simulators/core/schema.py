@@ -8,6 +8,7 @@ import functools
 import importlib
 import inspect
 import sys
+import threading
 import typing
 import warnings
 from collections.abc import Iterator
@@ -24,9 +25,17 @@ PACKAGES = {"gcp": "pulumi_gcp", "aws": "pulumi_aws", "kubernetes": "pulumi_kube
 Type = typing.Any  # the SDK's annotations are of every kind that Python knows
 
 
-@functools.cache
+_LOADING = threading.RLock()  # the SDK's lazy modules are half made while another thread loads them
+
+
 def classes(token: str) -> tuple[type, type] | None:
     """(resource class, class of its inputs); None where the SDK does not have the type."""
+    with _LOADING:
+        return _classes(token)
+
+
+@functools.cache
+def _classes(token: str) -> tuple[type, type] | None:
     with warnings.catch_warnings():  # a whole module loads, with the SDK's notices about classes that nobody asked for
         warnings.simplefilter("ignore", DeprecationWarning)
         importlib.import_module(PACKAGES[token.split(":", 1)[0]])
@@ -71,7 +80,8 @@ def problems(token: str, inputs: Properties, strict: bool) -> tuple[Problem, ...
 
 
 def _object(value: Properties, args: type, at: tuple[paths.Step, ...], strict: bool) -> Iterator[Problem]:
-    types, required = fields(args)
+    with _LOADING:
+        types, required = fields(args)
     for name, item in value.items():
         if name.startswith("__"):
             continue

@@ -132,7 +132,7 @@ def test_a_kubeconfig_that_leads_nowhere_is_unreachable(world: World) -> None:
 
 def test_a_kind_that_no_chart_brought_does_not_exist(world: World) -> None:
     site = gke(world)
-    with pytest.raises(CallError, match='no matches for kind "ScaledObject".*chart keda'):
+    with pytest.raises(CallError, match=r'no matches for kind "ScaledObject".*chart keda'):
         site.kubernetes.create(
             "kubernetes:keda.sh/v1alpha1:ScaledObject", "s", {"spec": {"scaleTargetRef": {"name": "d"}}}
         )
@@ -229,7 +229,8 @@ from simulators.core.world import World
 world = World(path=Path(sys.argv[1]))
 with world.transaction():
     world.faults = (Fault(kind="killed", name="t"),)
-aws(world).create("aws:dynamodb/table:Table", "t", {"name": "t", "hashKey": "k", "attributes": [{"name": "k", "type": "S"}]})
+table = {"name": "t", "hashKey": "k", "attributes": [{"name": "k", "type": "S"}]}
+aws(world).create("aws:dynamodb/table:Table", "t", table)
 """
 
 

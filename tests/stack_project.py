@@ -159,19 +159,33 @@ def leftovers(project: Project, shm_before: set[str]) -> list[str]:
 
 
 IDS = re.compile(r"^(id|pid|created|modified)$")
+PAST = "pulumi:pulumi:StackReference"  # what the previous update left: another one each time
 
 
 def without_ids(value: Any) -> Any:
     """A deployment without what a new life of the same thing may change: pids, ids, times."""
     if isinstance(value, dict):
-        return {k: without_ids(v) for k, v in sorted(value.items()) if not IDS.match(k) and k != "manifest"}
+        return {k: without_ids(v) for k, v in sorted(value.items()) if not IDS.match(k)}
     if isinstance(value, list):
         return [without_ids(v) for v in value]
     return value
 
 
 def resources(project: Project) -> dict[str, Any]:
-    return {r["urn"]: without_ids(r) for r in project.deployment()["resources"]}
+    """URN -> the resource as the state has it, without ids."""
+    return {r["urn"]: without_ids(r) for r in project.deployment()["resources"] if r["type"] != PAST}
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two states differ, a line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [line for k in keys for line in differences(old.get(k), new.get(k), f"{path}/{k}")]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line for i, (x, y) in enumerate(zip(old, new, strict=True)) for line in differences(x, y, f"{path}[{i}]")
+        ]
+    return [] if old == new else [f"{path}: {old!r:.200} -> {new!r:.200}"]
 
 
 def load(project: Project, seconds: int) -> subprocess.Popen[str]:

@@ -72,7 +72,8 @@ def test_failed_at_each_step_then_reverted(faulty: Project) -> None:
             for number in range(1, MOST):
                 done = strike(faulty, f"fail:{when}:{number}", "switch", "local", "vertical", "--yes")
                 reverted = faulty.run("switch", "local", "horizontal", "--yes")
-                assert resources(faulty) == start, f"{when} {number}\n{done.stdout}{done.stderr}\n{reverted.stdout}"
+                told = f"{when} {number}\n{done.stdout}{done.stderr}\n{reverted.stdout}"
+                assert differences(start, resources(faulty)) == [], told
                 if done.returncode == 0:
                     break
                 assert "injected fault" in done.stdout + done.stderr
@@ -93,7 +94,7 @@ def test_killed_at_each_step_of_up_and_destroy(faulty: Project, when: str) -> No
         assert up.returncode in (0, KILLED), up.stderr
         faulty.run("up", "local", "--yes")
         first = first or whole(faulty)
-        assert whole(faulty) == first, f"{when} {number}"
+        assert differences(first, whole(faulty)) == [], f"{when} {number}"
         down = strike(faulty, f"kill:{when}:{number}", "destroy", "local", "--yes")
         assert down.returncode in (0, KILLED), down.stderr
         faulty.run("destroy", "local", "--yes")
@@ -115,7 +116,7 @@ def test_killed_at_each_step_of_a_switch(faulty: Project, when: str) -> None:
         assert yaml.safe_load(faulty.config_file.read_text())["config"]["slipway:scaling"] == mode
         faulty.run("up", "local", "--yes")
         state = whole(faulty)
-        assert states.setdefault(mode, state) == state, f"{when} {number}"
+        assert differences(states.setdefault(mode, state), state) == [], f"{when} {number}"
         if done.returncode == 0:
             break
     assert number > 5, "a switch has more changes than that"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from stack_project import Project, finished, leftovers, load, resources, shared_memory
+from stack_project import Project, differences, finished, leftovers, load, resources, shared_memory
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -38,7 +38,7 @@ def test_five_round_trips_under_load(project: Project) -> None:
     assert report["failed"] == 0, report
     assert report["count"] > 1000
     assert kept(project) == entry
-    assert resources(project) == start
+    assert differences(start, resources(project)) == []
     project.run("destroy", "local", "--yes")
     assert leftovers(project, before_shm) == []
     assert "nothing" in project.run("destroy", "local", "--yes").stdout.lower()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from stack_project import (
     Project,
+    differences,
     finished,
     leftovers,
     load,

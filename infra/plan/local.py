@@ -8,8 +8,9 @@ from infra.plan.errors import Infeasible
 from infra.plan.facts import exit_timeout_s
 from infra.plan.generation import digest
 from infra.plan.modes import LocalNumbers, local_numbers
-from infra.plan.server import Server, divide
-from infra.plan.types import LatencyMs, ModelServing, Plan, Pool, Replicas, Serving, UsdPerMonth
+from infra.plan.options import too_slow
+from infra.plan.server import Server, divide, least_p99
+from infra.plan.types import LatencyMs, ModelServing, Plan, Pool, Rejected, Replicas, Serving, UsdPerMonth
 from infra.spec import Fix, Model, Spec
 from infra.spec.problems import problem
 
@@ -88,9 +89,9 @@ def _instances(spec: Spec, numbers: LocalNumbers, single: Server) -> int:
     if count <= spec.local_vcpus:
         return count
     if single.max_rps <= 0:
-        floor = max(s.profile.tau_ms(1) for s in single.shares)
-        reason = f"one item takes {floor:g} ms of slo.p99_ms {spec.slo.p99_ms:g}, and what is left carries no load"
-        raise Infeasible([problem(("slo", "p99_ms"), reason)], "slo.p99_ms")
+        reason = too_slow(spec, single)
+        slow = Rejected(machine_type="local", reason=reason, least_p99_ms=least_p99(single, spec.load.burst_cv))
+        raise Infeasible([problem(("slo", "p99_ms"), reason)], "slo.p99_ms", [slow])
     carried = spec.local_vcpus * single.max_rps / numbers.headroom
     reason = (
         f"{spec.local_vcpus} vCPUs carry {carried:.0f} requests/s within slo.p99_ms {spec.slo.p99_ms:g}, "

@@ -45,7 +45,7 @@ def _nearest_slo(spec: Spec, plan_of: Callable[[Spec], Plan]) -> Plan:
     except Infeasible as error:
         if error.binding_constraint != "slo.p99_ms":
             raise
-        least = _least_p99(spec, plan_of)
+        least = _least_p99(spec, error, plan_of)
         fix = None if least is None else Fix(steps=("slo", "p99_ms"), value=least)
         to_fix = None if fix else "a faster model, another accelerator or a smaller load"
         found = [
@@ -55,25 +55,17 @@ def _nearest_slo(spec: Spec, plan_of: Callable[[Spec], Plan]) -> Plan:
         raise Infeasible(found, error.binding_constraint, error.rejected) from None
 
 
-def _least_p99(spec: Spec, plan_of: Callable[[Spec], Plan]) -> float | None:
-    """The least p99 with a plan, to a twentieth; None if none is found up to a thousand times as much."""
-
-    def feasible(p99_ms: float) -> bool:
+def _least_p99(spec: Spec, error: Infeasible, plan_of: Callable[[Spec], Plan]) -> float | None:
+    """The least p99 at which one of the rejected machines carries something, or a little more, if that gives a plan."""
+    known = [r.least_p99_ms for r in error.rejected if r.least_p99_ms is not None]
+    for more in (1.02, 1.1, 1.5, 2.0) if known else ():
+        p99_ms = math.ceil(min(known) * more * 100) / 100
         try:
             plan_of(replace(spec, slo=replace(spec.slo, p99_ms=p99_ms)))
         except Infeasible:
-            return False
-        return True
-
-    low, high = spec.slo.p99_ms, 2 * spec.slo.p99_ms
-    while not feasible(high):
-        low, high = high, 2 * high
-        if high > 1000 * spec.slo.p99_ms:
-            return None
-    while high > 1.05 * low:
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if feasible(middle) else (middle, high)
-    return math.ceil(high * 100) / 100
+            continue
+        return p99_ms
+    return None
 
 
 def _region(spec: Spec, catalog: Catalog) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from infra.plan.facts import fact, spot_fits, unfit
 from infra.plan.modes import Numbers
 from infra.plan.search import Option
-from infra.plan.server import Server, divide
+from infra.plan.server import Server, divide, least_p99
 from infra.plan.sold import Beside, Sold
 from infra.plan.types import Rejected
 from infra.spec import Model, Spec
@@ -38,6 +38,8 @@ def candidates(
         result = _candidate(spec, numbers, models, machine, extra)
         if isinstance(result, str):
             rejected.append(Rejected(machine_type=label(machine), reason=result))
+        elif isinstance(result, Rejected):
+            rejected.append(result)
         else:
             found.append(result)
     return found, rejected
@@ -63,7 +65,9 @@ def _asked(spec: Spec, machine: Sold) -> bool:
     return machine.accelerator == wanted.name and wanted.count in (None, machine.accelerator_count)
 
 
-def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: Sold, extra: Beside) -> Candidate | str:
+def _candidate(
+    spec: Spec, numbers: Numbers, models: Sequence[Model], machine: Sold, extra: Beside
+) -> Candidate | Rejected | str:
     processor = "vcpu" if machine.accelerator == "none" else machine.accelerator
     zones = tuple(z for z in machine.zones if not spec.zones or z in spec.zones)
     unable = unfit(spec.cloud, machine.machine_type) or _unable(spec, machine) or _lacks_profile(models, processor)
@@ -84,8 +88,8 @@ def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: S
     if short is not None:
         return short
     if server.max_rps <= 0:
-        least = max(s.profile.tau_ms(1) for s in server.shares)
-        return f"one item takes {least:g} ms of slo.p99_ms {spec.slo.p99_ms:g}, and what is left carries no load"
+        least = least_p99(server, spec.load.burst_cv)
+        return Rejected(machine_type=label(machine), reason=too_slow(spec, server), least_p99_ms=least)
     spot = machine.spot if numbers.spot and spot_fits(spec) else None
     burst = machine.on_demand if spot is None else min(spot, machine.on_demand)
     option = Option(
@@ -99,6 +103,11 @@ def _candidate(spec: Spec, numbers: Numbers, models: Sequence[Model], machine: S
     return Candidate(
         machine=machine, option=option, server=server, zones=zones, spot=burst < machine.on_demand, usd_per_hour=burst
     )
+
+
+def too_slow(spec: Spec, server: Server) -> str:
+    least = max(s.profile.tau_ms(1) for s in server.shares)
+    return f"one item takes {least:g} ms of slo.p99_ms {spec.slo.p99_ms:g}, and what is left carries no load"
 
 
 def _unable(spec: Spec, machine: Sold) -> str | None:

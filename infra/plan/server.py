@@ -88,24 +88,46 @@ def _share(spec: Spec, model: Model, part: float, processor: str, instances: int
     )
 
 
+def least_p99(server: Server, burst_cv: float) -> float:
+    """The least 99th percentile with which this division would carry something."""
+    return max(
+        min(
+            capacity.latency(
+                s.profile, 2 * NOTHING * capacity.capacity_rps(s.profile, b, s.instances), b, s.instances, burst_cv
+            ).p99_ms
+            for b in {1, 2, 4, s.model.max_batch}
+            if b <= s.model.max_batch
+        )
+        for s in server.shares
+    )
+
+
 def divide(spec: Spec, models: Sequence[Model], processor: str, slots: int, slowdown: float = 1.0) -> Server:
     """Divides `slots` equal processors (vCPUs or accelerators) among the models.
 
-    With a slot for each model, each has its own, and the next slot goes where the rate is narrowest. With fewer, every
-    model has an instance on every slot; a busy one then gets at least 1/len(models) of it, so its batches are taken to
-    last that much longer, which is never optimistic. `slowdown` is that of others on the same processors.
+    With a slot for each model, each has its own, and the others go where the load is largest for what it has. With
+    fewer, every model has an instance on every slot; a busy one then gets at least 1/len(models) of it, so its batches
+    are taken to last that much longer, which is never optimistic. `slowdown` is that of others on the same processors.
     """
     each = list(zip(models, parts(models), strict=True))
     if len(models) > slots:
         return _server(spec, [_share(spec, m, p, processor, slots, slowdown * len(models)) for m, p in each])
-    if len(models) == 1:
-        return _server(spec, [_share(spec, models[0], 1.0, processor, slots, slowdown)])
-    shares = [_share(spec, m, p, processor, 1, slowdown) for m, p in each]
-    for _ in range(slots - len(models)):
-        i = min(range(len(shares)), key=lambda i: shares[i].total_rps)
-        narrow = shares[i]
-        shares[i] = _share(spec, narrow.model, narrow.part, processor, narrow.instances + 1, slowdown)
-    return _server(spec, shares)
+    counts = _instances([p * _busy_ms(m, processor) for m, p in each], slots)
+    return _server(spec, [_share(spec, m, p, processor, n, slowdown) for (m, p), n in zip(each, counts, strict=True)])
+
+
+def _busy_ms(model: Model, processor: str) -> float:
+    """Of a processor, for each request, in full batches."""
+    measured = model.profile[processor]
+    return measured.base_ms / model.max_batch + measured.per_item_ms
+
+
+def _instances(loads: Sequence[float], slots: int) -> list[int]:
+    """One slot each, then one after the other to the model with the largest load a slot."""
+    counts = [1] * len(loads)
+    for _ in range(slots - len(loads)):
+        counts[max(range(len(loads)), key=lambda i: loads[i] / counts[i])] += 1
+    return counts
 
 
 def _server(spec: Spec, shares: Sequence[Share]) -> Server:

@@ -1,4 +1,4 @@
-"""What the stack's region sells, as the plan reads it from the catalogue, and what each node costs beside its machine."""
+"""What the stack's region sells, as the plan reads it from the catalogue, and what a node costs beside its machine."""
 
 from __future__ import annotations
 

@@ -97,6 +97,7 @@ class Rejected:
     machine_type: str
     reason: str
     usd_per_month: float | None = None
+    least_p99_ms: float | None = None  # the SLO with which it would carry something
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The catalogue's price rows rebuilt from the clouds' public price interfaces."""

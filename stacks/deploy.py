@@ -26,5 +26,8 @@ async def _deploy() -> None:
     announce(past, change)
     if change.refused:
         raise SpecError(change.refused)
+    missing = registry.unbuilt(spec)
+    if missing is not None:
+        raise SpecError([missing])
     stack = registry.blueprint(spec.shape).build(plan, stack=pulumi.get_stack(), project=config.project())
     outputs.export(stack)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 
+from infra.catalog import Catalog
 from infra.plan import Kind, Kinds
+from infra.spec import Problem, Spec
+from infra.spec.problems import problem
 
 CLOUDS = {"local": "infra.clouds.local.place"}
 STORES = {"redis": "infra.stores.redis"}
@@ -19,9 +22,29 @@ def kinds() -> Kinds:
     return Kinds(stores=_facts(STORES), servers={})
 
 
-def catalog(cloud: str) -> object:
+def catalog(cloud: str) -> Catalog | None:
     """Machines and prices; a local stack has one machine, which costs nothing."""
-    return None if cloud == "local" else import_module("infra.catalog").load()
+    if cloud == "local":
+        return None
+    found = import_module("infra.catalog").load()
+    assert isinstance(found, Catalog)
+    return found
+
+
+def unbuilt(spec: Spec) -> Problem | None:
+    """What of a stack that was planned nothing here can build yet."""
+    parts: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+        ("cloud", spec.cloud, CLOUDS),
+        ("shape", spec.shape, BLUEPRINTS),
+        ("server", spec.server, SERVERS),
+        ("feature_store", spec.feature_store, {"none": "", **STORES}),
+    )
+    for path, name, modules in parts:
+        if name not in modules:
+            reason = f"{name} can be planned, and cannot be built yet: no resource was declared"
+            to_fix = f"run `slipway plan`, which needs no blueprint, or set {path} to what can be built"
+            return problem((path,), reason, allowed=sorted(modules), to_fix=to_fix)
+    return None
 
 
 def cloud(name: str) -> ModuleType:

@@ -216,6 +216,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "none.onnx",
     ),
     "infeasible": ({"load": {"mean_rps": 1, "peak_rps": 9_000_000}}, "local_vcpus"),
+    "planned alone": (
+        {
+            "cloud": "gcp",
+            "project": "my-project",
+            "region": "us-central1",
+            "feature_store": "none",
+            "features": None,
+            "local_vcpus": None,
+        },
+        "gcp can be planned, and cannot be built yet",
+    ),
     "other store": ({"feature_store": "bigtable"}, "feature_store"),
 }
 

@@ -58,7 +58,8 @@ class Accelerator:
     fp16_tflops: float | None
     memory_bandwidth_gb_s: float
     compute_capability: str | None
-    gke_label: str | None
+    gke_label: str | None  # on Compute Engine the accelerator type
+    sharing: tuple[str, ...]  # ways in which pods may share one: k8s-device-plugin docs; T4, L4 and A10G have no MIG
     source: str
     as_of: str
 
@@ -177,6 +178,7 @@ def accelerators() -> tuple[Accelerator, ...]:
             memory_bandwidth_gb_s=float(r["memory_bandwidth_gb_s"]),
             compute_capability=r["compute_capability"] or None,
             gke_label=r["gke_label"] or None,
+            sharing=tuple(r["sharing"].split()),
             source=r["source"],
             as_of=r["as_of"],
         ),

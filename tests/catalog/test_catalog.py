@@ -109,3 +109,36 @@ def test_sales_have_zones_of_their_region(place: tuple[str, str]) -> None:
     sales = catalog.sales(*place)
     assert len(sales) > 10
     assert [s for s in sales if not s.zones or any(not z.startswith(place[1]) for z in s.zones)] == []
+
+
+def test_accelerators_are_shared_only_in_known_ways() -> None:
+    """GPUs by time and MPS, the largest by MIG too; a pod takes all chips of a TPU host."""
+    for a in CATALOG.accelerators:
+        assert set(a.sharing) <= {"time-slicing", "mps", "mig"}
+        assert bool(a.sharing) == (a.kind == "gpu")
+    assert {a.name for a in CATALOG.accelerators if "mig" in a.sharing} == {"a100-40", "a100-80", "h100"}
+
+
+def test_accelerators_cost_by_the_piece() -> None:
+    """Google prices accelerators by the piece: a row of eight that is not eight times the row of one was misread."""
+    one = {(p.accelerator, p.region): p for p in CATALOG.prices if p.machine_type is None and p.accelerator_count == 1}
+    compared = 0
+    for p in CATALOG.prices:
+        single = one.get((p.accelerator, p.region)) if p.machine_type is None else None
+        for mine, its in ((p.on_demand, single and single.on_demand), (p.spot, single and single.spot)):
+            if mine is not None and its is not None:
+                assert abs(mine / p.accelerator_count - its) / its < Decimal("0.001"), p
+                compared += 1
+    assert compared > 50
+
+
+def test_aws_families_cost_in_proportion() -> None:
+    """c7i.4xlarge costs twice c7i.2xlarge on demand: within a family without accelerators AWS prices by size."""
+    shapes = {m.machine_type: m for m in CATALOG.machines if m.cloud == "aws" and m.accelerator is None}
+    rates: dict[tuple[str, str], set[Decimal]] = {}
+    for p in CATALOG.prices:
+        m = shapes.get(p.machine_type or "")
+        if p.cloud == "aws" and m and p.on_demand is not None and not m.machine_type.startswith("t3"):
+            rates.setdefault((m.machine_type.split(".")[0], p.region), set()).add(p.on_demand / Decimal(m.vcpus))
+    assert len(rates) >= 8
+    assert {k: v for k, v in rates.items() if max(v) - min(v) > Decimal("0.0001")} == {}

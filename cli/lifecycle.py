@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 HIDDEN = ("plan", "next")  # outputs that are told in words
 
 
-def ready(session: Session, changed: Mapping[str, str], *, starts: bool) -> Plan:
-    """The plan, after everything that can be known to be wrong before anything starts."""
+def ready(session: Session, changed: Mapping[str, str]) -> Plan:
+    """The plan, or every problem of the configuration; a real cloud needs Pulumi."""
     plan = plans.plan(session.project, session.stack, changed)
     if session.engine.name == "embedded" and plan.spec.cloud != "local":
         from cli.engines.pulumi import INSTALL
@@ -29,14 +29,15 @@ def ready(session: Session, changed: Mapping[str, str], *, starts: bool) -> Plan
             f"To fix: install Pulumi ({INSTALL}), then: slipway --engine pulumi up {session.stack}",
             REFUSED,
         )
-    if starts and plan.spec.cloud == "local":
-        _preflight(session, plan)
     return plan
 
 
-def _preflight(session: Session, plan: Plan) -> None:
+def preflight(session: Session, plan: Plan) -> None:
+    """What this machine lacks for a local stack, all of it, before anything starts."""
+    if plan.spec.cloud != "local":
+        return
+    from infra.clouds.local import preflight as machine
     from infra.clouds.local.place import Ports
-    from infra.clouds.local.preflight import preflight
     from infra.clouds.local.root import Root
 
     ports = Ports.of(plan.spec.port)
@@ -44,7 +45,7 @@ def _preflight(session: Session, plan: Plan) -> None:
     if plan.spec.feature_store != "none":
         wanted["Redis"] = ports.redis
     root = Root(path=session.project.place(session.stack), stack=session.stack)
-    faults = preflight(root, wanted)
+    faults = machine.preflight(root, wanted)
     if faults:
         raise CliError([str(f) for f in faults], USAGE)
 

@@ -15,7 +15,7 @@ def preview(context: typer.Context, stack: STACK, settings: SET = None, as_json:
 
     session = begin(context, stack, changes=True, as_json=as_json)
     changed = plans.overrides(settings or [])
-    plan = lifecycle.ready(session, changed, starts=False)
+    plan = lifecycle.ready(session, changed)
     session.say(plans.summary(plan))
     lifecycle.say_transition(session, plan)
     outcome = lifecycle.run(session, "preview", changed)
@@ -30,7 +30,8 @@ def up(context: typer.Context, stack: STACK, settings: SET = None, yes: YES = Fa
 
     session = begin(context, stack, changes=True, as_json=as_json)
     changed = plans.overrides(settings or [])
-    plan = lifecycle.ready(session, changed, starts=True)
+    plan = lifecycle.ready(session, changed)
+    lifecycle.preflight(session, plan)
     session.say(plans.summary(plan))
     if plan.usd_per_month.max > 0:
         confirm(f"Up to ${plan.usd_per_month.max:.0f} a month. Go on?", yes)
@@ -52,10 +53,11 @@ def switch(
 
     session = begin(context, stack, changes=True, as_json=as_json)
     changed = {f"{plans.PREFIX}scaling": scaling}
-    plan = lifecycle.ready(session, changed, starts=True)  # nothing is written before the new plan holds
+    plan = lifecycle.ready(session, changed)  # nothing is written before the new plan holds
     old = plans.recorded(session.outputs())
     if old is None:
         raise CliError(f"stack '{stack}' is not up: there is nothing to switch. To fix: slipway up {stack}", FAILED)
+    lifecycle.preflight(session, plan)
     if plan.usd_per_month.max > old.usd_per_month.max:
         confirm(f"Up to ${plan.usd_per_month.max:.0f} a month instead of ${old.usd_per_month.max:.0f}. Go on?", yes)
     before = str(old.spec.scaling)

@@ -98,6 +98,7 @@ class PulumiEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                process_group=0,  # the terminal's Ctrl-C comes through us, once
             )
             log = _EventLog(folder / "events", on_event)
             interrupted = False
@@ -109,6 +110,7 @@ class PulumiEngine:
                     process.send_signal(signal.SIGINT)
                     interrupted = True
             log.read()
+            log.close()
             err.seek(0)
             said = err.read().strip()
         if interrupted:
@@ -178,6 +180,10 @@ class _EventLog:
         for line in lines:
             for event in self._events(json.loads(line)):
                 self.on_event(event)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
 
     def _events(self, data: Mapping[str, Any]) -> Iterator[Event]:
         for key, kind in (("resourcePreEvent", "start"), ("resOutputsEvent", "done"), ("resOpFailedEvent", "failed")):

@@ -1,0 +1,23 @@
+"""The fixture of the command's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_project import ROOT, Command
+
+
+@pytest.fixture
+def slipway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    folder, binaries = tmp_path / "project", tmp_path / "bin"
+    (folder / "stacks/config").mkdir(parents=True)
+    binaries.mkdir()
+    (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+    (folder / "serving").symlink_to(ROOT / "serving")
+    made = Command(folder, binaries)
+    made.config.write_text((ROOT / "stacks/config/Pulumi.local.yaml").read_text())
+    for tool in ("ldd", "sh", "cat"):  # what the machine itself must have, and no pulumi
+        (binaries / tool).symlink_to(f"/usr/bin/{tool}")
+    monkeypatch.setenv("PATH", str(binaries))
+    return made

@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 import grpc
 from google.protobuf import struct_pb2
-from google.protobuf.message import DecodeError
 from pulumi.runtime.proto import provider_pb2 as p
-from pulumi.runtime.proto import status_pb2
 
 from engine import values as v
+from engine.answers import Diff, Found, Partial, ProviderError, own_diff, read_diff, read_error
 from engine.plugins import Plugin
 from engine.rows import Row, urn_name, urn_type
 from engine.values import Props
 
 T = TypeVar("T")
 INTERNAL = "__internal"  # the engine's own part of a provider's inputs, never shown to the plugin
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partial:
-    """The thing was made, and is not as it should be."""
-
-    id: str
-    outputs: Props
-    inputs: Props | None
-    reasons: list[str]
-
-
-class ProviderError(Exception):
-    def __init__(self, message: str, partial: Partial | None = None) -> None:
-        super().__init__(message)
-        self.partial = partial
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diff:
-    changes: bool
-    keys: tuple[str, ...] = ()
-    replaces: tuple[str, ...] = ()
-    detailed: tuple[str, ...] = ()
-    delete_first: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    id: str
-    inputs: Props | None
-    outputs: Props
-    reasons: tuple[str, ...] = ()
 
 
 def config_of(inputs: Mapping[str, object]) -> Props:
@@ -67,8 +32,6 @@ class Client:
         self.accept_secrets = plugin.handshake.accept_secrets
         self.accept_resources = plugin.handshake.accept_resources
         self.supports_preview, self.ready = False, False
-        self._configured = threading.Event()
-        self._error: ProviderError | None = None
 
     # The provider's own configuration.
 
@@ -84,7 +47,7 @@ class Client:
             reply = self.stub.CheckConfig(request)
         except grpc.RpcError as e:
             if e.code() != grpc.StatusCode.UNIMPLEMENTED:
-                raise _error(e) from e
+                raise read_error(e) from e
             return news, []
         checked = v.from_struct(reply.inputs)
         if INTERNAL in news:
@@ -101,11 +64,11 @@ class Client:
             news=self._pack(config_of(news)),
         )
         try:
-            return _diff(self.stub.DiffConfig(request), config_of(old_inputs), config_of(news))
+            return read_diff(self.stub.DiffConfig(request), config_of(old_inputs), config_of(news))
         except grpc.RpcError as e:
             if e.code() != grpc.StatusCode.UNIMPLEMENTED:
-                raise _error(e) from e
-            return _own_diff(config_of(old_inputs), config_of(news))
+                raise read_error(e) from e
+            return own_diff(config_of(old_inputs), config_of(news))
 
     def configure(self, urn: str, id_: str, inputs: Props) -> None:
         config = config_of(inputs)
@@ -137,7 +100,7 @@ class Client:
             urn=urn,
             olds=self._pack(olds or {}),
             news=self._pack(news),
-            randomSeed=_seed(),
+            randomSeed=os.urandom(32),
             name=urn_name(urn),
             type=urn_type(urn),
         )
@@ -159,7 +122,7 @@ class Client:
             old_inputs=self._pack(row.get("inputs", {})),
             news=self._pack(news),
         )
-        return _diff(self._call(lambda: self.stub.Diff(request)), row.get("inputs", {}), news)
+        return read_diff(self._call(lambda: self.stub.Diff(request)), row.get("inputs", {}), news)
 
     def create(self, row: Row) -> tuple[str, Props]:
         inputs = row.get("inputs", {})
@@ -276,7 +239,7 @@ class Client:
             raise self._explain(e, row) from e
 
     def _explain(self, e: grpc.RpcError, row: Row | None) -> ProviderError:
-        error = _error(e)
+        error = read_error(e)
         if error.partial is not None and row is not None:
             outputs = self._outputs(v.to_struct(error.partial.outputs), row)
             partial = Partial(
@@ -287,50 +250,5 @@ class Client:
         return error
 
 
-def _seed() -> bytes:
-    import os
-
-    return os.urandom(32)
-
-
 def _timeout(row: Row, what: str) -> float:
     return row.get("customTimeouts", {}).get(what, 0.0)
-
-
-def _diff(reply: p.DiffResponse, olds: Props, news: Props) -> Diff:
-    if reply.changes == p.DiffResponse.DIFF_UNKNOWN:
-        return _own_diff(olds, news)
-    return Diff(
-        changes=reply.changes == p.DiffResponse.DIFF_SOME,
-        keys=tuple(reply.diffs),
-        replaces=tuple(reply.replaces),
-        detailed=tuple(reply.detailedDiff),
-        delete_first=reply.deleteBeforeReplace,
-    )
-
-
-def _own_diff(olds: Props, news: Props) -> Diff:
-    keys = tuple(sorted(k for k in {*olds, *news} if v.plain(olds.get(k)) != v.plain(news.get(k))))
-    return Diff(changes=bool(keys), keys=keys)
-
-
-def _error(e: grpc.RpcError) -> ProviderError:
-    """`ErrorResourceInitFailed` travels in the trailing metadata."""
-    message = e.details() or str(e.code())
-    trailing = cast(Iterable[tuple[str, bytes]], e.trailing_metadata() or ())
-    for key, raw in trailing:
-        if key == "grpc-status-details-bin":
-            status = status_pb2.Status()
-            failed = p.ErrorResourceInitFailed()
-            try:
-                status.ParseFromString(raw)
-                packed = any(detail.Unpack(failed) for detail in status.details)
-            except DecodeError:
-                return ProviderError(message)
-            if packed:
-                inputs = v.from_struct(failed.inputs) if failed.HasField("inputs") else None
-                partial = Partial(
-                    id=failed.id, outputs=v.from_struct(failed.properties), inputs=inputs, reasons=list(failed.reasons)
-                )
-                return ProviderError(message, partial)
-    return ProviderError(message)

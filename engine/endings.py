@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from engine.client import ProviderError
+from engine.answers import ProviderError
 from engine.register import Registry
 from engine.rows import Row, is_provider, layers, needs
 from engine.steps import Commit, StepFailed, Steps, Stopped

@@ -13,12 +13,14 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from pulumi.runtime.proto import alias_pb2, engine_pb2, engine_pb2_grpc, provider_pb2, resource_pb2, resource_pb2_grpc
 
+from engine import existing
 from engine import values as v
+from engine.answers import ProviderError
 from engine.api import EngineError
-from engine.client import ProviderError
+from engine.goals import Alias, Goal
 from engine.project import HOW_TO_INSTALL
 from engine.providers import BUILTIN
-from engine.register import Alias, Goal, Registry
+from engine.register import Registry
 from engine.rows import STACK, Row, is_provider, make_urn, package
 from engine.steps import StepFailed, Steps, StepSkipped, Stopped
 
@@ -172,7 +174,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             "dependencies": sorted(request.dependencies),
             "additionalSecretOutputs": list(request.additionalSecretOutputs),
         }
-        done = self.registry.read(row, v.from_struct(request.properties), request.version)
+        done = existing.read(self.registry, row, v.from_struct(request.properties), request.version)
         return resource_pb2.ReadResourceResponse(
             urn=urn, id=done["id"], properties=v.to_struct(done.get("outputs", {}))
         )

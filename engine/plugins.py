@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import grpc
 from google.protobuf import empty_pb2
@@ -39,6 +40,7 @@ class Plugin:
     channel: grpc.Channel
     process: subprocess.Popen[str] | None = None
     server: grpc.Server | None = None
+    listeners: list[threading.Thread] = field(default_factory=list)
     handshake: p.ProviderHandshakeResponse = field(default_factory=p.ProviderHandshakeResponse)
 
     def close(self) -> None:
@@ -50,6 +52,8 @@ class Plugin:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        for listener in self.listeners:
+            listener.join(timeout=2)  # a child of the plugin may hold the pipe open
 
 
 class Plugins:
@@ -120,8 +124,13 @@ class Plugins:
             errors="replace",
         )
         said: list[str] = []
-        threading.Thread(target=self._listen, args=(name, process.stderr, said), daemon=True).start()
         assert process.stdout is not None
+        assert process.stderr is not None
+        listeners = [
+            threading.Thread(target=self._listen, args=(name, s, said), daemon=True)
+            for s in (process.stderr, process.stdout)
+        ]
+        listeners[0].start()
         watch = threading.Timer(HANDSHAKE_SECONDS, process.kill)
         watch.start()
         first = process.stdout.readline().strip()
@@ -129,16 +138,19 @@ class Plugins:
         if not first.isdigit():
             process.kill()
             process.wait()
+            process.stdout.close()
+            listeners[0].join()
             told = "\n".join(said[-20:])
             raise EngineError(f"provider '{name}': {path} did not print its port but '{first}'\n{told}".rstrip())
-        threading.Thread(target=self._listen, args=(name, process.stdout, said), daemon=True).start()
+        listeners[1].start()
         channel = grpc.insecure_channel(f"127.0.0.1:{first}", options=CHANNEL)
-        return Plugin(name, pg.ResourceProviderStub(channel), channel, process=process)
+        return Plugin(name, pg.ResourceProviderStub(channel), channel, process=process, listeners=listeners)
 
-    def _listen(self, name: str, stream: object, said: list[str]) -> None:
-        for line in stream:  # type: ignore[attr-defined]
-            said.append(line.rstrip("\n"))
-            self._on_line(name, line.rstrip("\n"))
+    def _listen(self, name: str, stream: IO[str], said: list[str]) -> None:
+        with stream:
+            for line in stream:
+                said.append(line.rstrip("\n"))
+                self._on_line(name, line.rstrip("\n"))
 
     def _shake(self, plugin: Plugin) -> None:
         request = p.ProviderHandshakeRequest(

@@ -6,8 +6,9 @@ import threading
 import uuid
 from collections.abc import Mapping
 
+from engine.answers import Diff, Found, ProviderError
 from engine.api import EngineError
-from engine.client import INTERNAL, Client, Diff, Found, ProviderError
+from engine.client import INTERNAL, Client
 from engine.plugins import Plugins
 from engine.rows import PROVIDERS, Row, make_urn, package, split_ref
 from engine.state import State

@@ -16,8 +16,10 @@ import os
 import secrets as random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from engine.api import EngineError
+from engine.values import SECRET, SIG, walk
 
 ITERATIONS = 1_000_000
 
@@ -93,5 +95,33 @@ def _unseal(key: bytes, text: str) -> str:
         ) from e
 
 
-def to_json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+class Decrypts(Protocol):
+    def decrypt(self, text: str) -> str: ...
+
+
+def opened(value: object, crypter: Decrypts) -> object:
+    """Stored secrets as the protocol writes them."""
+
+    def change(v: object) -> object:
+        if isinstance(v, dict) and v.get(SIG) == SECRET and "value" not in v:
+            text = v["plaintext"] if "plaintext" in v else crypter.decrypt(v["ciphertext"])
+            return {SIG: SECRET, "value": json.loads(text)}
+        return v
+
+    return walk(value, change)
+
+
+def sealed(value: object, crypter: Crypter | None) -> object:
+    """Secrets as a deployment stores them; in plain text without a crypter (`export --show-secrets`)."""
+
+    def change(v: object) -> object:
+        if isinstance(v, dict) and v.get(SIG) == SECRET and "value" in v:
+            text = json.dumps(v["value"], separators=(",", ":"))
+            return (
+                {SIG: SECRET, "plaintext": text}
+                if crypter is None
+                else {SIG: SECRET, "ciphertext": crypter.encrypt(text)}
+            )
+        return v
+
+    return walk(value, change)

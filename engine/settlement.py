@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from engine.answers import Found, ProviderError
 from engine.api import EngineError
-from engine.client import Client, Found, ProviderError
+from engine.client import Client
 from engine.rows import Row, compact, is_provider, needs, package, split_ref, urn_name
-from engine.state import Op, State, now, opened, sealed
+from engine.secrets import opened, sealed
+from engine.state import Op, State, now
 from engine.values import Props, plain_props
 
 IDS = {  # package or type -> the input that is its id

@@ -11,70 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from engine.api import EngineError
+from engine.disk import Crash, sync_folder, write_whole
 from engine.rows import Row, compact, rename
-from engine.secrets import Crypter
-from engine.values import SECRET, SIG, walk
+from engine.secrets import Crypter, opened, sealed
 
 Op = dict[str, Any]  # {"type": "creating", "resource": Row}
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
-class Decrypts(Protocol):
-    def decrypt(self, text: str) -> str: ...
-
-
-def opened(value: object, crypter: Decrypts) -> object:
-    """Stored secrets as the protocol writes them."""
-
-    def change(v: object) -> object:
-        if isinstance(v, dict) and v.get(SIG) == SECRET and "value" not in v:
-            text = v["plaintext"] if "plaintext" in v else crypter.decrypt(v["ciphertext"])
-            return {SIG: SECRET, "value": json.loads(text)}
-        return v
-
-    return walk(value, change)
-
-
-def sealed(value: object, crypter: Crypter | None) -> object:
-    """Secrets as a deployment stores them; in plain text without a crypter (`export --show-secrets`)."""
-
-    def change(v: object) -> object:
-        if isinstance(v, dict) and v.get(SIG) == SECRET and "value" in v:
-            text = json.dumps(v["value"], separators=(",", ":"))
-            return (
-                {SIG: SECRET, "plaintext": text}
-                if crypter is None
-                else {SIG: SECRET, "ciphertext": crypter.encrypt(text)}
-            )
-        return v
-
-    return walk(value, change)
-
-
-class Crash:
-    """Kills the process around the N-th write of state: tests walk every N."""
-
-    def __init__(self, at: str | None) -> None:
-        when, _, n = (at or "").partition(":")
-        if at and (when not in ("before", "after") or not n.isdigit()):
-            raise EngineError(f"crash_at: '{at}' is no place; allowed: before:N, after:N")
-        self.when, self.n, self.count = when, int(n or 0), 0
-
-    def point(self, when: str) -> None:
-        self.count += when == "before"
-        if when == self.when and self.count == self.n:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class State:
@@ -298,28 +250,3 @@ def parse(raw: bytes, file: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("version") != 3:
         raise EngineError(f"{file}: is not a deployment of version 3, the only one allowed")
     return document
-
-
-def write_whole(file: Path, text: str) -> bytes:
-    """Writes a file so that at any moment the old or the new one is there in full."""
-    temporary = file.with_name(file.name + ".new")
-    raw = text.encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as out:
-            out.write(raw)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
-        sync_folder(file.parent)
-    except OSError as e:
-        raise EngineError(f"{file}: cannot be written ({e.strerror}); the state on disk is as it was") from e
-    return raw
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

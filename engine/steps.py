@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from engine.answers import ProviderError
 from engine.api import Diagnostic, EngineError, Event, Request, Step
-from engine.client import ProviderError
 from engine.rows import Row, is_default_provider, needs, urn_name
 from engine.state import State
 
@@ -64,7 +64,7 @@ class Steps:
         self.stopped = threading.Event()
         self.out_of_reach: set[str] = set()  # what failed, and what needs it
         self._slots = threading.Semaphore(max(self.request.parallel, 1))
-        self._lock = threading.Lock()
+        self._lock, self._telling = threading.Lock(), threading.RLock()
 
     def perform(self, op: str, row: Row, work: Callable[[], Commit], *, keys: tuple[str, ...] = ()) -> None:
         """Raises Stopped or StepFailed unless the step succeeds."""
@@ -159,5 +159,7 @@ class Steps:
         self._tell(Event(kind="out", detail=line, at=time.time()))
 
     def _tell(self, event: Event) -> None:
+        """One at a time, whichever thread it comes from."""
         if self.request.on_event is not None:
-            self.request.on_event(event)
+            with self._telling:
+                self.request.on_event(event)

@@ -31,6 +31,11 @@ def fact(name: str, spec: Spec) -> float:
     return _rows()[name, spec.cloud, spec.shape]
 
 
+def limit(name: str, spec: Spec) -> float | None:
+    """A fact that not every place has."""
+    return _rows().get((name, spec.cloud, spec.shape))
+
+
 def drain_s(spec: Spec) -> float:
     """From the order to stop to the last answer: seen by the entry, the longest request, a second to exit."""
     return fact("discovery_lag", spec) + exit_timeout_s(spec)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from infra.catalog import Catalog
+from infra.plan import rules
 from infra.plan.cloud import Region, plan_cloud
 from infra.plan.cost_stack import bill
 from infra.plan.errors import Infeasible
@@ -16,23 +17,24 @@ from infra.plan.local import plan_local
 from infra.plan.sold import beside, sold
 from infra.plan.types import Plan
 from infra.plan.versions import best_versions
-from infra.spec import Fix, Spec, SpecError
-from infra.spec.problems import nearest, problem
+from infra.spec import Fix, Spec
+from infra.spec.problems import problem
 
 
 def make_plan(spec: Spec, kinds: Kinds, catalog: Catalog | None) -> Plan:
-    """The cheapest plan that keeps the SLO; raises Infeasible with what binds, or SpecError with what cannot be.
+    """The cheapest plan that keeps the SLO; raises Infeasible with what binds, or with every rule that it breaks.
 
     `catalog` is not looked at where the cloud is local.
     """
-    found = kinds.problems(spec)
-    if found:
-        raise SpecError(found)
-    if spec.cloud == "local":
-        return _nearest_slo(spec, lambda s: best_versions(s, partial(plan_local, s)))
-    if catalog is None:
+    if spec.cloud != "local" and catalog is None:
         raise TypeError(f"a plan where cloud is {spec.cloud} needs a catalogue")
-    _region(spec, catalog)
+    found = kinds.problems(spec)
+    if catalog is not None and spec.cloud != "local":
+        found += rules.check(spec, catalog)
+    if found:
+        raise Infeasible(found, found[0].path)
+    if catalog is None or spec.cloud == "local":
+        return _nearest_slo(spec, lambda s: best_versions(s, partial(plan_local, s)))
     bill_of = partial(bill, spec, catalog=catalog)
     region = Region(machines=sold(spec, catalog), beside=beside(spec, bill_of), bill_of=bill_of)
     return _nearest_slo(spec, lambda s: best_versions(s, lambda models: plan_cloud(s, models, region)))
@@ -66,16 +68,3 @@ def _least_p99(spec: Spec, error: Infeasible, plan_of: Callable[[Spec], Plan]) -
             continue
         return p99_ms
     return None
-
-
-def _region(spec: Spec, catalog: Catalog) -> None:
-    regions = catalog.regions(spec.cloud)
-    if spec.region in regions:
-        return
-    if not regions:
-        reason = f"the catalogue has no machines of cloud {spec.cloud}: its machines are yours, and have no price"
-        raise Infeasible([problem(("cloud",), reason, allowed=("gcp", "aws", "local"))], "cloud")
-    near = nearest(spec.region, regions) or regions[0]
-    fix = Fix(steps=("region",), value=near)
-    reason = f"{spec.region} is not a region of cloud {spec.cloud} in the catalogue"
-    raise Infeasible([problem(("region",), reason, allowed=regions, nearest=near, fix=fix)], "region")

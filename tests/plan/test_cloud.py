@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_sharing_makes_more_and_slower_servers() -> None:
 
 
 def test_memory_gate_counts_every_model_on_an_accelerator() -> None:
-    models = [{**m, "memory_mib": 14_000} for m in to_values(worked("gke-gpu"))["models"]]
+    models = [{**m, "memory_mib": 14_000} for m in models_of("gke-gpu")]
     with pytest.raises(Infeasible) as error:
         plan("gke-gpu", models=[models[0], {**models[0], "name": "other"}])
     assert error.value.binding_constraint == "slo.accelerator_memory"
@@ -152,6 +153,33 @@ def test_unknown_region_names_the_nearest() -> None:
     assert "Did you mean 'us-central1'?" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"region": "us-centrl1", "machine_type": "e2-standrd-4"},
+            ["Did you mean 'us-central1'", "Did you mean 'e2-standard-4'"],
+        ),
+        ({"zones": ["us-central1-z"]}, ["us-central1-z is not a zone of region us-central1"]),
+        ({"shape": "vm", "admin_cidrs": None, "models": "huge"}, ["waits 3600 s before it replaces a machine"]),
+    ],
+)
+def test_rules_with_the_catalogue_come_together(changes: dict[str, Any], words: list[str]) -> None:
+    if changes.get("models") == "huge":
+        huge = {**models_of("gke-cpu")[0], "size_mib": 190_000}
+        changes = {**changes, "models": [huge]}
+    with pytest.raises(Infeasible) as error:
+        plan("gke-cpu", **changes)
+    assert len(error.value.problems) == len(words)
+    assert all(w in str(error.value) for w in words)
+
+
+def models_of(name: str) -> list[dict[str, Any]]:
+    models = to_values(worked(name))["models"]
+    assert isinstance(models, list)
+    return models
+
+
 def test_on_prem_has_no_catalogue() -> None:
     values = {
         **to_values(worked("gke-cpu")),
@@ -176,7 +204,7 @@ def test_most_accurate_version_that_passes_is_served() -> None:
     p = plan("eks-gpu")
     assert [(v.version, v.chosen) for v in p.model_versions] == [(2, True), (1, False)]
     assert [m.version for m in p.models] == [2]
-    large, small_one = sorted(to_values(worked("eks-gpu"))["models"], key=lambda m: m["accuracy"], reverse=True)  # type: ignore[call-overload]
+    large, small_one = sorted(models_of("eks-gpu"), key=lambda m: float(m["accuracy"]), reverse=True)
     fast = {**small_one, "profile": {"a10g": {"base_ms": 0.5, "per_item_ms": 0.1}}}
     tight = plan("eks-gpu", models=[large, fast], slo={"p99_ms": 9.9})  # one item of version 2 takes 10 ms
     assert [(v.version, v.chosen, v.gates["p99_ms"]) for v in tight.model_versions] == [

@@ -171,6 +171,12 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     (
         GKE,
+        {"gpu_sharing": {"strategy": "mps", "clients": 4}, "scaling": "vertical"},
+        "gpu_sharing.strategy",
+        "scaling vertical gives one server all GPUs",
+    ),
+    (
+        GKE,
         {"gpu_sharing": {"strategy": "mps", "clients": 4}, "cost": "performance"},
         "gpu_sharing.strategy",
         "cost is performance",

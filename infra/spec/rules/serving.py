@@ -186,3 +186,15 @@ def batch_has_a_model(spec: Spec) -> Found:
 def batch_needs_a_cloud(spec: Spec) -> Found:
     if spec.batch is not None and spec.cloud == "local":
         yield problem(("batch",), "is not built where cloud is local", fix=no("batch"))
+
+
+@rule("A pod on a shared GPU may ask for one, and vertical gives one server all GPUs of a machine.", GKE)
+def sharing_is_horizontal(spec: Spec) -> Found:
+    strategy = spec.gpu_sharing.strategy
+    if strategy != "none" and spec.scaling == "vertical":
+        yield problem(
+            ("gpu_sharing", "strategy"),
+            f"{strategy} shares a GPU among servers, and scaling vertical gives one server all GPUs of a machine",
+            allowed=("none",),
+            fix=to("gpu_sharing", value={"strategy": "none"}),
+        )

@@ -105,6 +105,25 @@ def test_a_file_changed_by_hand_is_repaired(stack: Stack, file: str, change: str
     until(lambda: predict(stack) == [2, 3])
 
 
+def test_an_entry_file_edited_by_hand_costs_no_request(stack: Stack) -> None:
+    """Envoy read the right file when it started: it is written again and Envoy left alone, unless it has since died."""
+    path, before = stack.driver.root / "envoy/envoy.yaml", pids(stack)
+    right = path.read_text()
+    path.write_text(right + " ")
+    assert stack.envoy() == "update"
+    assert pids(stack) == before
+    path.write_text(right.replace('"slipway"', '"edited"'))
+    pid = before["envoy"]
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pids(stack)["envoy"] not in (None, pid))
+    until(lambda: answers(stack))
+    edited = pids(stack)["envoy"]
+    assert stack.envoy() == "update"
+    assert pids(stack)["envoy"] != edited, "it runs with the edited file"
+    until(lambda: answers(stack))
+
+
 def drifted(stack: Stack) -> list[tuple[str, tuple[str, dict[str, object], dict[str, object]]]]:
     """Resources that a read finds different from what was asked, in their inputs or their status."""
     found = []

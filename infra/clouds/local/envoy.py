@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from infra.clouds.local import servers
 from infra.clouds.local.eds import endpoint_file, write_endpoints
 from infra.clouds.local.kind import Checked, Fault, LocalError, check_fields
+from infra.clouds.local.machine import running
 from infra.clouds.local.preflight import port_faults
 from infra.clouds.local.process import ProcessKind
 from infra.clouds.local.root import Inputs, Root, write_text
@@ -42,11 +47,16 @@ class Envoy(ProcessKind):
     def program(self, root: Root, inputs: Inputs) -> Program:
         ports = inputs["ports"]
         assert isinstance(ports, dict)
+        digest = hashlib.sha256(self._text(root, inputs).encode()).hexdigest()
         arguments = ["-c", str(self._config(root, inputs)), "--concurrency", str(inputs["concurrency"])]
         return Program(
             name=str(inputs["name"]),
             command=[str(servers.envoy()), *arguments, "--log-level", "warn", "--disable-hot-restart"],
-            env={"PATH": "/usr/bin:/bin"},
+            # The digest of the configuration makes another one another program; a file edited by hand is just rewritten.
+            env={
+                "PATH": "/usr/bin:/bin",
+                "SLIPWAY_CONFIG": hashlib.sha256(self._text(root, inputs).encode()).hexdigest(),
+            },
             cwd=str(root.path),
             ports=ports,
         )
@@ -69,10 +79,19 @@ class Envoy(ProcessKind):
         return [] if same else [f"{path.relative_to(root.path)} was changed or removed"]
 
     def apply(self, root: Root, inputs: Inputs, olds: Inputs | None) -> Inputs:
-        if olds is not None and self.file_drift(root, inputs):
+        if self.file_drift(root, inputs) and self._started_with_what_is_there(root, inputs):
             self._validate(self._text(root, inputs))  # before the running one goes: a stack that works keeps working
-            root.conf(str(inputs["name"])).unlink(missing_ok=True)  # so that it starts again with the new file
+            root.conf(str(inputs["name"])).unlink(missing_ok=True)  # so that it starts again with the right file
         return super().apply(root, inputs, olds)
+
+    def _started_with_what_is_there(self, root: Root, inputs: Inputs) -> bool:
+        """Whether the running Envoy read the file as it is now, or one that it was before somebody changed it."""
+        path, pid = self._config(root, inputs), running(root, str(inputs["name"]))
+        if pid is None or not path.is_file():
+            return False
+        with suppress(psutil.NoSuchProcess):
+            return path.stat().st_mtime < psutil.Process(pid).create_time()
+        return False
 
     def unready(self, root: Root, inputs: Inputs) -> str:
         ports = inputs["ports"]

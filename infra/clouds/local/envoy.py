@@ -52,11 +52,7 @@ class Envoy(ProcessKind):
         return Program(
             name=str(inputs["name"]),
             command=[str(servers.envoy()), *arguments, "--log-level", "warn", "--disable-hot-restart"],
-            # The digest of the configuration makes another one another program; a file edited by hand is just rewritten.
-            env={
-                "PATH": "/usr/bin:/bin",
-                "SLIPWAY_CONFIG": hashlib.sha256(self._text(root, inputs).encode()).hexdigest(),
-            },
+            env={"PATH": "/usr/bin:/bin", "SLIPWAY_CONFIG": digest},  # another configuration is another program
             cwd=str(root.path),
             ports=ports,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import re
@@ -39,6 +40,7 @@ class Verdict:
 def compare(token: str, old: Properties, new: Properties, config: Properties | None = None) -> Verdict:
     """Compares inputs with inputs: outputs hold computed values that were never asked for."""
     exact, wild = tables.of_type("fields", token)
+    wild += identity_rows(token)
     context: Properties = {**new, "provider": config or {}}
     seen: list[tuple[str, str, bool]] = []
     for change in _changes(old, new, (), exact + wild):
@@ -46,6 +48,19 @@ def compare(token: str, old: Properties, new: Properties, config: Properties | N
         if action != "noop":
             seen.append((paths.join(change.path), change.kind, action == "replace"))
     return Verdict(changes=tuple(seen))
+
+
+@functools.cache
+def identity_rows(token: str) -> tuple[dict[str, str], ...]:
+    """What is part of a resource's id cannot change in place; a row of the type itself comes first."""
+    kind = tables.kinds(tables.cloud_of(token)).get(token)
+    names = re.findall(r"\{([A-Za-z][\w.]*)", kind.identity) if kind is not None else []
+    made = re.compile(r"(hex|n)\d+|uuid|seq|b|id|account|number")
+    return tuple(
+        {"type": token, "path": name, "on": "changed", "action": "replace", "when": "", "source": "E-IDENTITY"}
+        for name in dict.fromkeys(names)
+        if not made.fullmatch(name)
+    )
 
 
 def _changes(old: Json, new: Json, at: tuple[paths.Step, ...], rows: tuple[dict[str, str], ...]) -> Iterator[Change]:

@@ -141,6 +141,7 @@ class Lab(pg.ResourceProviderServicer):
         faults = plain(inputs).get("faults") or []
         if "create" in faults:
             self.fail(context, "creating was refused")
+        time.sleep(plain(inputs).get("wait", 0))
         with self.lock:
             world = self.things()
             world["serial"] += 1

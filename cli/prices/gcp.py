@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -14,7 +14,8 @@ from cli.errors import USAGE, CliError
 from cli.prices.rows import Quote, Wanted
 from infra.catalog import Catalog
 
-COMPUTE_ENGINE = "services/6F81-5844-456A"
+SKUS = "https://cloudbilling.googleapis.com/v1/services/6F81-5844-456A/skus"  # those of Compute Engine
+SCOPE = "https://www.googleapis.com/auth/cloud-billing.readonly"
 SOURCE = "Google Cloud Billing Catalog API (Compute Engine SKUs)"
 # SKUs of the same hardware that a plain machine is not billed by
 OTHERS = ("custom", "premium", "reserved", "sole tenancy", "commitment", "dws", "calendar", "flex")
@@ -22,7 +23,8 @@ CREDENTIALS = (
     "To fix: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS; "
     "the project needs cloudbilling.googleapis.com."
 )
-SkuList = Callable[[], Iterable[Any]]
+Sku = Mapping[str, Any]
+SkuList = Callable[[], Iterable[Sku]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,33 +55,49 @@ def exact(number: float) -> Decimal:
     return Decimal(str(number))
 
 
-def _skus() -> Iterable[Any]:
+def _skus() -> Iterator[Sku]:
+    """Over REST: the gRPC libraries of Google and of Pulumi do not fit into one process (both bring google.rpc)."""
     try:
-        from google.api_core.exceptions import GoogleAPIError
+        import google.auth
         from google.auth.exceptions import GoogleAuthError
-        from google.cloud import billing_v1
+        from google.auth.transport.requests import AuthorizedSession
+        from requests import RequestException
     except ModuleNotFoundError as e:
         raise CliError(f"prices of Google Cloud need {e.name}. To fix: pip install 'slipway[gcp]'", USAGE) from None
     try:
-        return list(billing_v1.CloudCatalogClient(transport="rest").list_skus(parent=COMPUTE_ENGINE))
-    except (GoogleAuthError, GoogleAPIError) as e:
+        credentials, _ = google.auth.default(scopes=[SCOPE])
+        yield from pages(AuthorizedSession(credentials).get)  # type: ignore[no-untyped-call]
+    except (GoogleAuthError, RequestException) as e:
         raise CliError(f"Google Cloud gave no prices: {e}. {CREDENTIALS}", USAGE) from None
 
 
-def parts(skus: Iterable[Any]) -> dict[Part, Decimal]:
+def pages(get: Callable[..., Any]) -> Iterator[Sku]:
+    """Every SKU of Compute Engine; `get` is a session's."""
+    token = ""
+    while True:
+        answer = get(SKUS, params={"pageSize": 5000, "pageToken": token}, timeout=60)
+        answer.raise_for_status()
+        page = answer.json()
+        yield from page.get("skus", [])
+        token = page.get("nextPageToken", "")
+        if not token:
+            return
+
+
+def parts(skus: Iterable[Sku]) -> dict[Part, Decimal]:
     """USD an hour of each part. A part with two prices has none: two SKUs fit its description."""
     found: dict[Part, set[Decimal]] = {}
     for sku in skus:
-        description, category = sku.description.lower(), sku.category
-        if category.usage_type not in ("OnDemand", "Preemptible") or any(o in description for o in OTHERS):
+        description, category = sku["description"].lower(), sku["category"]
+        if category["usageType"] not in ("OnDemand", "Preemptible") or any(o in description for o in OTHERS):
             continue
         price = _price(sku)
-        named = _named(description, category.resource_group)
+        named = _named(description, category["resourceGroup"])
         if price is None or named is None:
             continue
         # TPUs on spot are told by their description alone
-        spot = category.usage_type == "Preemptible" or "preemptible" in description
-        for region in sku.service_regions:
+        spot = category["usageType"] == "Preemptible" or "preemptible" in description
+        for region in sku.get("serviceRegions", ()):
             found.setdefault(Part(what=named[0], kind=named[1], region=region, spot=spot), set()).add(price)
     return {part: prices.pop() for part, prices in found.items() if len(prices) == 1}
 
@@ -97,16 +115,16 @@ def _named(description: str, group: str) -> tuple[str, str] | None:
     return None
 
 
-def _price(sku: Any) -> Decimal | None:
+def _price(sku: Sku) -> Decimal | None:
     """USD for an hour of one unit; None where it is billed by anything else."""
-    if not sku.pricing_info:
+    if not sku.get("pricingInfo"):
         return None
-    expression = sku.pricing_info[0].pricing_expression
-    if expression.usage_unit not in ("h", "GiBy.h") or not expression.tiered_rates:
+    expression = sku["pricingInfo"][0]["pricingExpression"]
+    if expression["usageUnit"] not in ("h", "GiBy.h") or not expression.get("tieredRates"):
         return None
-    money = expression.tiered_rates[0].unit_price
-    price = Decimal(money.units) + Decimal(money.nanos) / 10**9
-    return price if money.currency_code == "USD" and price > 0 else None
+    money = expression["tieredRates"][0]["unitPrice"]
+    price = Decimal(money.get("units", "0")) + Decimal(money.get("nanos", 0)) / 10**9
+    return price if money["currencyCode"] == "USD" and price > 0 else None
 
 
 def _quote(what: Wanted, shape: tuple[Decimal, Decimal] | None, prices: Mapping[Part, Decimal]) -> Quote:

@@ -103,7 +103,7 @@ def test_refresh_without_credentials_says_how(
 
 
 @pytest.mark.parametrize(
-    ("cloud", "module", "extra"), [("aws", "boto3", "slipway[aws]"), ("gcp", "google.api_core", "slipway[gcp]")]
+    ("cloud", "module", "extra"), [("aws", "boto3", "slipway[aws]"), ("gcp", "google.auth", "slipway[gcp]")]
 )
 def test_refresh_without_the_sdk_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, cloud: str, module: str, extra: str

@@ -11,9 +11,9 @@ GRACE_S = 8.0  # a server that was told to end may need this long to be gone (Tr
 SHOWN = 10
 
 
-def wait_until_gone(root: Path, stack: str, grace_s: float = GRACE_S) -> list[str]:
+def wait_until_gone(root: Path, stack: str) -> list[str]:
     """What is left after a moment of grace; [] when nothing is."""
-    deadline = time.monotonic() + grace_s
+    deadline = time.monotonic() + GRACE_S
     while found := list(leftovers(root, stack)):
         if time.monotonic() > deadline:
             return found

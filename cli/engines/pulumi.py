@@ -6,10 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ LOGIN = re.compile(r"PULUMI_ACCESS_TOKEN must be set for login|not logged in")
 PASSPHRASE = re.compile(r"passphrase must be set")
 NO_STACK = re.compile(r"no stack named|no previous deployment|unknown stack")
 LOCK = re.compile(r"stack is currently locked|another update is currently in progress", re.IGNORECASE)
+HOLDER = re.compile(r"created by \S+@(\S+) \(pid (\d+)\)")
 MARKUP = re.compile(r"<\{%[a-z ]+%\}>")
 COMMANDS: Mapping[Command, list[str]] = {
     "preview": ["preview"],
@@ -69,7 +71,10 @@ class PulumiEngine:
                 path = Path(folder) / f"Pulumi.{stack}.yaml"
                 path.write_text(overridden(self.project.config_file(stack).read_text(), config))
                 args += ["--config-file", str(path)]
-            return self._watch(args, Path(folder), stack, on_event)
+            outcomes: list[Outcome] = []
+            for line in self._retried(stack, lambda: outcomes.append(self._watch(args, Path(folder), stack, on_event))):
+                on_event(Event(kind="message", text=line))
+            return outcomes[-1]
 
     def settle(self, stack: str) -> list[str]:
         """Pulumi itself would make an interrupted create a second time; the providers know what became of it."""
@@ -83,11 +88,26 @@ class PulumiEngine:
         deployment = json.loads(done.stdout)
         with clients(self.project.folder, stack, deployment) as client_for:
             settled, report = settle_deployment(deployment, client_for)
-        self.replace(stack, settled)
-        return [str(line) for line in report]
+        freed = self._retried(stack, lambda: self.replace(stack, settled))
+        return [*freed, *(str(line) for line in report)]
 
     def forget(self, stack: str) -> None:
         """The empty stack stays in the user's backend, with its history: `pulumi stack rm` removes it."""
+
+    def _retried(self, stack: str, work: Callable[[], None]) -> list[str]:
+        """Does it again without a lock whose process is dead: with a file backend a killed Pulumi leaves its lock."""
+        try:
+            work()
+        except CliError as e:
+            holders = HOLDER.findall(str(e))
+            if e.code != LOCKED or not holders or any(_lives(host, int(pid)) for host, pid in holders):
+                raise
+            done = self._call("cancel", stack, "--yes")
+            if done.returncode != 0:
+                raise self._error(done.stderr) from None
+            work()
+            return [f"removed the lock of pid {pid}, which is dead" for _, pid in holders]
+        return []
 
     def _watch(self, args: list[str], folder: Path, stack: str, on_event: OnEvent) -> Outcome:
         with open(folder / "out", "w+") as out, open(folder / "err", "w+") as err:
@@ -159,6 +179,18 @@ class PulumiEngine:
         if LOCK.search(said):
             return CliError(text.removeprefix("error: "), LOCKED)
         return None
+
+
+def _lives(host: str, pid: int) -> bool:
+    """Whether the holder of a lock may still run; of another machine nobody can say here that it does not."""
+    import psutil
+
+    if host != socket.gethostname():
+        return True
+    try:
+        return "pulumi" in psutil.Process(pid).name()
+    except psutil.NoSuchProcess:
+        return False
 
 
 class _EventLog:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from cli_project import ROOT, STACK, THING, Command, thing
+from cli_project import ROOT, STACK, THING, Command, deployment, thing
 from typer.testing import CliRunner
 
+from cli import plans
 from cli.errors import FAILED, LEFTOVERS, LOCKED, OK, REFUSED, USAGE
 from cli.main import COMMANDS, app
+from cli.project import find
 from cli.reference import reference
 
 
@@ -165,6 +168,34 @@ def test_what_pulumi_says_has_a_code_and_a_way_out(slipway: Command, stderr: str
     assert text in said.err
 
 
+LOCK = "error: the stack is currently locked by 1 lock(s).\n  file:///l.json: created by x@{} (pid {}) at 2026"
+
+
+def test_the_lock_of_a_dead_pulumi_is_removed(slipway: Command) -> None:
+    """A killed `pulumi` with a file backend leaves its lock; what another machine holds is not ours to judge."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    slipway.pulumi(export={"version": 3, "deployment": {}}, stderr=LOCK.format("elsewhere", ended.pid), code=1)
+    assert slipway("refresh", "local").code == LOCKED
+    here = LOCK.format(socket.gethostname(), ended.pid)
+    slipway.pulumi(export={"version": 3, "deployment": {}}, stderr=here, code=1)
+    said = slipway("refresh", "local")
+    assert said.code == OK
+    assert f"removed the lock of pid {ended.pid}" in said.out
+    assert [c[:3] for c in slipway.calls() if c[0] == "cancel"] == [["cancel", "local", "--yes"]]
+
+
+def test_a_switch_that_fails_says_how_to_go_back(slipway: Command) -> None:
+    plan = plans.plan(find(slipway.folder), "local", {})
+    slipway.pulumi(export=deployment(plan=plan.to_json()), events=FAILURE, code=1)
+    said = slipway("switch", "local", "vertical")
+    assert said.code == FAILED
+    assert "horizontal -> vertical" in said.out
+    assert f"remove serving {plan.generation}" in said.out
+    assert "To go back: slipway switch local horizontal" in said.err
+    assert "slipway:scaling: vertical\n" in slipway.config.read_text()
+
+
 def test_a_failed_step_is_told_once_and_whole(slipway: Command) -> None:
     slipway.pulumi(export={"version": 3, "deployment": {}}, events=FAILURE, code=1)
     said = slipway("refresh", "local")
@@ -189,8 +220,9 @@ def test_protected_resources_stop_a_destroy_before_it_begins(slipway: Command) -
     assert "protect" not in answers["export"]["deployment"]["resources"][0]
 
 
-def test_destroy_finds_what_no_state_knows(slipway: Command) -> None:
+def test_destroy_finds_what_no_state_knows(slipway: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process, a file: the machine is asked, not the state."""
+    monkeypatch.setattr("cli.leftovers.GRACE_S", 0.3)
     place = slipway.folder / ".slipway" / "local"
     place.mkdir(parents=True)
     script = place / "server.py"

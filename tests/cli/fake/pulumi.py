@@ -16,6 +16,10 @@ if args[:2] == ["stack", "export"]:
 elif args[:2] == ["stack", "import"]:
     answers["export"] = json.load(sys.stdin)
     (here / "answers.json").write_text(json.dumps(answers))
+elif args[0] == "cancel":
+    answers.update(stderr="", code=0)
+    (here / "answers.json").write_text(json.dumps(answers))
+    sys.exit()
 elif args[:2] == ["stack", "init"]:
     answers["export"] = {"version": 3, "deployment": {}}
     (here / "answers.json").write_text(json.dumps(answers))
@@ -27,5 +31,5 @@ else:
             log.write(json.dumps(event) + "\n")
     sys.stderr.write(answers["stderr"])
     sys.exit(answers["code"])
-if answers["stderr"]:
+if answers["stderr"] and "locked" not in answers["stderr"]:  # a lock does not keep anybody from reading
     sys.exit(answers["stderr"])

@@ -206,6 +206,10 @@ def _route(entry: Entry, to: str, match: Json, retry_on: str) -> Json:
             "retry_policy": {
                 "retry_on": f"{retry_on},reset,connect-failure,refused-stream",
                 "num_retries": tries,
+                "retry_back_off": {
+                    "base_interval": seconds(facts("envoy")["retry_base_ms"]),
+                    "max_interval": seconds(facts("envoy")["retry_max_ms"]),
+                },
                 "retry_host_predicate": [previous_hosts],
                 "host_selection_retry_max_attempts": tries,
             },

@@ -27,9 +27,6 @@ def build(plan: Plan, *, stack: str, project: Path) -> StackOutputs:
     container = server_kind.container(
         plan, spec.cloud, name=NAME, project=project, models_path=REPOSITORY, ports=OPEN, home=HOME, store=store
     )
-    place = here.Place(plan, stack=stack, project=project)
-    after = [] if store_kind is None else store_kind.build(place, plan)
-    generation, servers = place.serve(process(container, project), after)
     entry = Entry(
         address="127.0.0.1",
         http_port=ports.http,
@@ -37,9 +34,13 @@ def build(plan: Plan, *, stack: str, project: Path) -> StackOutputs:
         admin_port=ports.admin,
         endpoints_folder="${endpoints}",
         max_request_s=spec.max_request_s,
-        node=place.name("envoy"),
+        node=stack,
     )
-    place.enter(bootstrap(entry), servers, spec.max_request_s + DRAIN_MARGIN_S)
+    config = bootstrap(entry)
+    place = here.Place(plan, stack=stack, project=project)
+    after = [] if store_kind is None else store_kind.build(place, plan)
+    generation, servers = place.serve(process(container, project), after)
+    place.enter(config, servers, spec.max_request_s + DRAIN_MARGIN_S)
     return StackOutputs(
         url_http=f"http://127.0.0.1:{ports.http}",
         url_grpc=f"127.0.0.1:{ports.grpc}",

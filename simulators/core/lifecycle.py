@@ -189,7 +189,11 @@ def _refuse_collision(world: World, target: Target, token: str, scope: str, iden
     if until > world.horizon:
         raise CloudError(f"alreadyExists: '{scope}': {reason}")
     for other in world.things.values():
-        if other.token == token and other.key.partition("|")[0] == target.account and scope in (other.scope, other.id):
+        if (
+            other.token == token
+            and (other.account or other.cloud) == target.account
+            and scope in (other.scope, other.id)
+        ):
             raise CloudError(f"alreadyExists: '{scope}' already exists")
 
 

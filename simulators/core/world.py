@@ -86,6 +86,7 @@ class World:
     expired: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)  # key -> why its delete failed last
     phase_start: float = 0.0
+    phase_owner: str = ""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -109,10 +110,11 @@ class World:
         """The simulated moment at which everything so far is done."""
         return max((o.end_s for o in self.operations), default=self.phase_start)
 
-    def begin_phase(self) -> None:
-        """What is done from here on starts after all that was done before: an engine's run ended."""
+    def begin_phase(self, owner: str = "") -> None:
+        """What is done from here on starts after all that was done before; once for each run of an engine (`owner`)."""
         with self.transaction():
-            self.phase_start = self.horizon
+            if not owner or owner != self.phase_owner:
+                self.phase_start, self.phase_owner = self.horizon, owner
 
     def record(
         self, *, cloud: str, op: str, urn: str, token: str, name: str, seconds: float, after: list[str], result: str
@@ -178,6 +180,7 @@ class World:
             "expired": self.expired,
             "failures": self.failures,
             "phase_start": self.phase_start,
+            "phase_owner": self.phase_owner,
             "nonce": self.nonce,
         }
         fresh = self.path.with_suffix(f".{os.getpid()}.tmp")
@@ -195,4 +198,4 @@ class World:
         self.taken = {k: (v[0], v[1]) for k, v in state["taken"].items()}
         self.faults = tuple(Fault(**f) for f in state["faults"])
         self.quotas, self.expired, self.failures = state["quotas"], state["expired"], state["failures"]
-        self.phase_start, self.nonce = state["phase_start"], state["nonce"]
+        self.phase_start, self.phase_owner, self.nonce = state["phase_start"], state["phase_owner"], state["nonce"]

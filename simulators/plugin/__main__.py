@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     with world.transaction():
         if not world.operations and not world.faults and os.environ.get(FAULTS):
             world.faults = faults.parse(os.environ[FAULTS])
+    world.begin_phase(owner=str(os.getppid()))
     server = grpc.server(futures.ThreadPoolExecutor(16), options=_GRPC_CHANNEL_OPTIONS)
     servicer = Simulator(arguments[0], world, engine_pid=os.getppid())
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)

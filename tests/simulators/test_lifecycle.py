@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cloud_driver import KUBECONFIG, CallError, Driver, RefusedError, aws, deployment, gcp, gke, node_pool
+from cloud_driver import KUBECONFIG, CallError, Driver, RefusedError, aws, deployment, eks, gcp, gke, node_pool
 
 from simulators.core import diff, schema, tables
 from simulators.core.faults import KINDS, Fault, FaultError, parse
@@ -80,6 +80,26 @@ def test_cluster_with_node_groups_cannot_go_on_eks_and_can_on_gke(world: World) 
     pool = node_pool(site)
     site.cloud.delete(site.cluster)
     assert site.cloud.read(pool) is None, "GKE deletes the pools of a cluster with it"
+
+
+def test_objects_of_one_name_collide_in_one_cluster_only(world: World) -> None:
+    """An object that exists is not adopted; the same name in another cluster is another object."""
+    site, other = gke(world), eks(world)
+    site.namespace()
+    with pytest.raises(CallError, match="Namespace/serving' already exists"):
+        site.kubernetes.create("kubernetes:core/v1:Namespace", "again", {"metadata": {"name": "serving"}})
+    other.namespace()
+
+
+def test_phases_follow_each_other(world: World) -> None:
+    """Each run of an engine begins where the last one ended; its plugin processes begin one phase together."""
+    gcp(world).create(NETWORK, "a", {"name": "a"})
+    for _ in range(2):
+        world.begin_phase(owner="run-2")
+    gcp(world).create(NETWORK, "b", {"name": "b"})
+    world.begin_phase(owner="run-2")
+    gcp(world).create(NETWORK, "c", {"name": "c"})
+    assert [(o.start_s, o.end_s) for o in world.operations] == [(0, 12), (12, 24), (12, 24)]
 
 
 def test_quota_is_a_number_and_is_named(world: World) -> None:

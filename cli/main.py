@@ -13,7 +13,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import changing, looking, removing, serving
+from cli import catalog
+from cli.commands import changing, looking, planning, removing, serving
 from cli.errors import FAILED, INTERRUPTED, MEANING, CliError
 from cli.session import Globals
 
@@ -59,6 +60,8 @@ def options(
 
 
 COMMANDS = (
+    planning.plan,
+    planning.compare,
     changing.preview,
     changing.up,
     changing.switch,
@@ -73,6 +76,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(catalog.app, name="catalog")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from cli.project import NAME, Project
 
 if TYPE_CHECKING:
     from infra.plan import Plan, Transition
+    from infra.spec import Spec, SpecError
 
 PREFIX = f"{NAME}:"
 
@@ -23,20 +24,34 @@ def overrides(settings: list[str]) -> dict[str, str]:
     return {key if ":" in key else PREFIX + key: value for key, value in pairs}
 
 
-def plan(project: Project, stack: str, changed: Mapping[str, str]) -> Plan:
-    """The plan, or every problem of the configuration with its fix."""
-    from infra.plan import make_plan
+def specification(project: Project, stack: str, changed: Mapping[str, str]) -> Spec:
+    """What the configuration asks for, or every problem of it with its fix."""
     from infra.spec import SpecError, parse
-    from stacks import registry
 
     config: dict[str, Any] = {**project.config(stack), **changed}
     values = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
-    where = project.config_file(stack).relative_to(project.folder)
     try:
-        spec = parse(values)
+        return parse(values)
+    except SpecError as e:
+        raise _told(project, stack, e) from e
+
+
+def plan(project: Project, stack: str, changed: Mapping[str, str]) -> Plan:
+    """The plan, or every problem of the configuration with its fix."""
+    from infra.plan import Infeasible, make_plan
+    from infra.spec import SpecError
+    from stacks import registry
+
+    spec = specification(project, stack, changed)
+    try:
         return make_plan(spec, registry.kinds(), registry.catalog(spec.cloud))
-    except SpecError as e:  # Infeasible is one
-        raise CliError([f"{where}: {p}" for p in e.problems], USAGE) from None
+    except (SpecError, Infeasible) as e:
+        raise _told(project, stack, e) from e
+
+
+def _told(project: Project, stack: str, error: SpecError) -> CliError:
+    where = project.config_file(stack).relative_to(project.folder)
+    return CliError([f"{where}: {p}" for p in error.problems], USAGE)
 
 
 def recorded(outputs: Mapping[str, Any]) -> Plan | None:

@@ -135,7 +135,7 @@ def cheapest_mix(options: Sequence[Option], demand: Demand) -> Choice | None:
     usable = [o for o in options if o.rps > 0]
     if not usable:
         return None
-    program = _Program(usable, demand)
+    program = _Program(_undominated(usable), demand)
     first = program.solve(program.expected, cap=None)
     if first is None:
         return None
@@ -144,6 +144,22 @@ def cheapest_mix(options: Sequence[Option], demand: Demand) -> Choice | None:
     best = min((c for c in (first, second if better else None) if c), key=lambda c: c.rank)
     alone = cheapest_single(usable, demand)
     return min((c for c in (best, alone) if c), key=lambda c: c.rank)
+
+
+def _undominated(options: Sequence[Option]) -> list[Option]:
+    """Without those that another one replaces in any fleet: it carries no less and costs no more."""
+    kept: list[Option] = []
+    for o in sorted(options, key=lambda o: (o.base, o.burst, o.worst, -o.rps, -o.replicas, o.name)):
+        if not any(
+            k.rps >= o.rps
+            and k.replicas >= o.replicas
+            and k.base <= o.base
+            and k.burst <= o.burst
+            and k.worst <= o.worst
+            for k in kept
+        ):
+            kept.append(o)
+    return kept
 
 
 def _most(demand: Demand) -> float:

@@ -19,6 +19,7 @@ def best_versions(spec: Spec, plan_of: Callable[[Sequence[Model]], Plan]) -> Pla
     Names are settled one after the other, in the order in which they stand: while one is tried, the names after it
     stand with their smallest versions. A name with labels serves every labelled version.
     """
+    plan_of = _remembered(plan_of)
     names = list(dict.fromkeys(m.name for m in spec.models))
     chosen: dict[str, tuple[Model, ...]] = {n: _fallback(_of(spec, n)) for n in names}
     report: list[ModelVersion] = []
@@ -29,6 +30,25 @@ def best_versions(spec: Spec, plan_of: Callable[[Sequence[Model]], Plan]) -> Pla
         report += tried
     assert plan is not None
     return replace(plan, model_versions=tuple(report))
+
+
+def _remembered(plan_of: Callable[[Sequence[Model]], Plan]) -> Callable[[Sequence[Model]], Plan]:
+    """Most names have one version: the same models are asked for again and again."""
+    known: dict[tuple[tuple[str, int], ...], Plan | Infeasible] = {}
+
+    def plan(models: Sequence[Model]) -> Plan:
+        key = tuple((m.name, m.version) for m in models)
+        if key not in known:
+            try:
+                known[key] = plan_of(models)
+            except Infeasible as error:
+                known[key] = error
+        found = known[key]
+        if isinstance(found, Infeasible):
+            raise found
+        return found
+
+    return plan
 
 
 def _of(spec: Spec, name: str) -> list[Model]:

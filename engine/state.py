@@ -207,10 +207,10 @@ class State:
         crypter = None if show_secrets else self.crypter
         rows = [sealed(compact(r), crypter) for r in self.rows()]
         ops = sealed(self.operations(), crypter)
-        manifest = {"time": now(), "magic": hashlib.sha256(b"").hexdigest(), "version": ""}
+        manifest = {"time": now(), "magic": "", "version": ""}  # the magic is of the CLI's version, and there is none
         body: dict[str, Any] = {"manifest": manifest, "resources": rows, "metadata": {}}
         provider = self.crypter.provider()
-        if provider is not None and not show_secrets:
+        if provider is not None:
             body["secrets_providers"] = provider
         if ops:
             body["pending_operations"] = ops

@@ -238,5 +238,5 @@ def _warnings(spec: Spec, pools: Sequence[Pool]) -> Iterator[str]:
         )
     if sum(p.min_nodes * p.replicas_per_node for p in pools) == 1:
         yield "one replica: while its machine is replaced after a fault, nothing answers; cost balanced keeps two"
-    if spec.image is None:
-        yield "the server's image is the catalogue's tag, not a digest: `slipway pin` writes the digest"
+    if "@sha256:" not in (spec.image or ""):
+        yield "the server's image is a tag, which its registry may move: set image to name@sha256:digest to pin it"

@@ -172,9 +172,15 @@ def _plain(value: Any) -> Any:
 
 
 def _built(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Pulumi drops None from a stack's outputs: a field that is not there was None."""
-    absent = {f.name: None for f in fields(cls) if f.default is MISSING and f.name not in data}  # type: ignore[arg-type]
-    return cls(**absent, **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    """Pulumi drops None from a stack's outputs: a field that is not there was None; and it has no whole numbers."""
+    given: dict[str, Any] = {}
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name in data:
+            value = data[f.name]
+            given[f.name] = tuple(value) if isinstance(value, list) else int(value) if f.type == "int" else value
+        elif f.default is MISSING:
+            given[f.name] = None
+    return cls(**given)
 
 
 def _with_models(cls: type[T], data: Mapping[str, Any]) -> T:

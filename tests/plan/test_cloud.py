@@ -219,7 +219,7 @@ def test_most_accurate_version_that_passes_is_served() -> None:
 
 
 def test_labelled_versions_are_all_served() -> None:
-    """A label is a promise to callers: its version is loaded whatever its accuracy, and the load is planned for both."""
+    """A label is a promise to callers: its version is loaded whatever its accuracy, and planned for."""
     models = [{**m, "labels": {"stable": 1, "canary": 2}} for m in models_of("eks-gpu")]
     p = plan("eks-gpu", models=models)
     assert [(v.version, v.chosen) for v in p.model_versions] == [(1, True), (2, True)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from infra.plan import Infeasible
-from tests.plan.stacks import plan
+from infra.plan import Infeasible, Plan, transition
+from infra.spec import SpecError
+from tests.plan.stacks import WORKED, plan
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "plan.md").read_text()
 PROMISED = {
@@ -64,3 +66,28 @@ def test_warnings_say_what_a_person_should_know() -> None:
     assert any("no spot machines" in w for w in plan("gke-cpu", max_request_s=30).warnings)
     assert any("one replica" in w for w in plan("gke-cpu", cost="economy").warnings)
     assert not any("replica" in w for w in plan("gke-cpu").warnings)
+
+
+def as_pulumi(value: Any) -> Any:
+    """What comes back from a stack's outputs: no nulls, and every number a float."""
+    if isinstance(value, dict):
+        return {k: as_pulumi(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [as_pulumi(v) for v in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@pytest.mark.parametrize("name", WORKED)
+def test_recorded_plan_reads_back(name: str) -> None:
+    p = plan(name)
+    back = Plan.from_json(as_pulumi(json.loads(json.dumps(p.to_json()))))
+    assert back == p
+    assert transition(back, p).kind == "none"
+    assert ".0 " not in " ".join(transition(back, plan(name, scaling="vertical", cost="economy")).removed)
+
+
+def test_plan_of_another_version_cannot_be_read() -> None:
+    """A caller tells KeyError, TypeError and SpecError apart from a plan: it makes a new one."""
+    for broken in ({}, {"spec": {"cloud": "moon"}}, {**plan("local").to_json(), "pools": [{"shape": "round"}]}):
+        with pytest.raises((KeyError, TypeError, SpecError)):
+            Plan.from_json(broken)

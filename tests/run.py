@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIERS = (  # name, marker expression, workers: the real servers share the cores, so one test at a time
+TIERS = (  # name, marker expression, workers
     ("fast", "not real", 2),
-    ("real", "real", 0),
+    ("real", "real and not slow", 0),  # servers under load share the cores, so one test at a time
+    ("whole stack", "real and slow", 2),  # mostly waits for servers to start and stop
 )
 
 

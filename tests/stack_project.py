@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import yaml
 
+from infra.clouds.local.root import Root
+
 ROOT = Path(__file__).resolve().parents[1]
 SLIPWAY = Path(sys.executable).with_name("slipway")
 
@@ -144,17 +146,19 @@ def make_project(folder: Path, plugin: Path | None = None, **keys: Any) -> Proje
     return made
 
 
-def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+def shared_memory(project: Project) -> set[str]:
+    """Regions in /dev/shm that are this stack's, or that no stack named: another stack's may come and go meanwhile."""
+    mine = Root(path=project.root, stack="local").shm_prefix
+    return {name for name in os.listdir("/dev/shm") if name.startswith((mine, "triton_python_backend_shm_region"))}
 
 
-def leftovers(project: Project, shm_before: set[str]) -> list[str]:
+def leftovers(project: Project) -> list[str]:
     """What `destroy` must not leave: processes, listening ports, files, shared memory."""
     return [
         *(f"process {pid}: {line}" for pid, line in project.processes().items()),
         *(f"port {port}" for port in sorted(project.listening())),
         *(f"file {p}" for p in sorted((project.folder / ".slipway").rglob("*"))),
-        *(f"shared memory {name}" for name in sorted(shared_memory() - shm_before)),
+        *(f"shared memory {name}" for name in sorted(shared_memory(project))),
     ]
 
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from stack_project import Project, leftovers, make_project, shared_memory, stop_all, temporary
+from stack_project import Project, leftovers, make_project, stop_all, temporary
 
 PULUMI = shutil.which("pulumi")
 pytestmark = [
@@ -64,7 +64,6 @@ def up(project: Project) -> dict[str, object]:
 
 def test_up_switch_destroy(project: Project) -> None:
     """Up, `pulumi config set scaling vertical`, up, destroy: the plain words of the README."""
-    shm = shared_memory()
     pulumi(project, "stack", "init", "local")
     first = up(project)
     pulumi(project, "up", "--yes", "--skip-preview", "--expect-no-changes", "--stack", "local")
@@ -74,7 +73,7 @@ def test_up_switch_destroy(project: Project) -> None:
     assert first["generation"] != second["generation"]
     assert "label" in project.run("predict", "local", "--id", "7", "--json", engine="pulumi").stdout
     pulumi(project, "destroy", "--yes", "--skip-preview", "--stack", "local")
-    assert [x for x in leftovers(project, shm) if "/.slipway/" not in x] == []
+    assert [x for x in leftovers(project) if "/.slipway/" not in x] == []
     assert not project.root.exists()
 
 

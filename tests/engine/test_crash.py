@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -23,10 +24,13 @@ FORK.set_forkserver_preload(["crash_run"])
 class Stack:
     """A stack whose two generations are the steps of scenario `generations`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, like: Stack | None = None) -> None:
         self.folder = folder
         self.bench = harness.Bench(HERE / "lab", folder, "generations")
         self.report = folder / "report"
+        if like is not None and like.bench.shelf.exists():
+            shutil.copytree(like.folder / "state", folder / "state")
+            shutil.copy(like.bench.shelf, self.bench.shelf)
 
     def run(self, command: str, step: int = 0, crash_at: str | None = None) -> int:
         self.report.write_text("")
@@ -50,10 +54,11 @@ class Stack:
 
 def walk(tmp_path: Path, when: str, before: list[tuple[str, int]], command: str, step: int, left: list[str]) -> int:
     """Kills the command at its first write, the next time at its second, and so on until it is through."""
+    ready = Stack(tmp_path / "ready")
+    for earlier, its_step in before:
+        assert ready.run(earlier, its_step) == 0
     for n in range(1, 60):
-        stack = Stack(tmp_path / f"{n}")
-        for earlier, its_step in before:
-            assert stack.run(earlier, its_step) == 0
+        stack = Stack(tmp_path / f"{n}", ready)
         code = stack.run(command, step, f"{when}:{n}")
         assert code in (0, -signal.SIGKILL), stack.report.read_text()
         if code == 0:

@@ -74,15 +74,15 @@ _COST = {
 @dataclass(frozen=True, kw_only=True)
 class _Scaling:
     elastic: bool
-    few: tuple[int, ...]  # added to the least, one try after the other; empty: as many as the peak needs
+    few: tuple[int, ...]  # at most so many replicas, one try after the other; empty: as many as the peak needs
     whole_machine: bool
     local_processes: int | None  # None: one for each instance
 
 
 _SCALING = {
     "horizontal": _Scaling(elastic=True, few=(), whole_machine=False, local_processes=None),
-    # the machine grows before the number does: three more only where the largest machine does not carry the peak
-    "vertical": _Scaling(elastic=False, few=(0, 3), whole_machine=True, local_processes=1),
+    # the machine grows before the number does: more than two only where the largest machine does not carry the peak
+    "vertical": _Scaling(elastic=False, few=(2, 4), whole_machine=True, local_processes=1),
 }
 
 
@@ -91,7 +91,7 @@ def numbers(spec: Spec) -> Numbers:
     return Numbers(
         elastic=scaling.elastic,
         least_replicas=cost.least,
-        most_replicas=tuple(cost.least + more for more in scaling.few) or (None,),
+        most_replicas=scaling.few or (None,),
         least_on_demand=cost.least_on_demand,
         base_of_mean=cost.base_of_mean,
         spot=cost.spot,

@@ -12,6 +12,7 @@ TPU_TOPOLOGIES = {1: "1x1", 4: "2x2", 8: "2x4"}
 TPUS = ("v5e", "v6e")
 NAMES = ("none", *GPUS, *TPUS, "auto")
 WORDS = (*NAMES, *(f"{g}x{n}" for g in GPUS for n in (2, 4, 8)), *(f"{t}-{n}" for t in TPUS for n in TPU_TOPOLOGIES))
+LISTED = (*NAMES, "l4x2 for two a machine", "v6e-4 for a slice of four chips")
 
 
 @dataclass(frozen=True, kw_only=True)

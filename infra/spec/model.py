@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.spec.accelerator import GPUS, TPUS, WORDS, Accelerator, parse_accelerator
+from infra.spec.accelerator import GPUS, LISTED, TPUS, WORDS, Accelerator, parse_accelerator
 from infra.spec.containers import ListOf, MapOf
 from infra.spec.structure import REQUIRED, ByCloud, Structure, key
 from infra.spec.values import Choice, Cidr, Flag, Number, Parsed, Text, Whole
@@ -143,7 +143,9 @@ class GpuSharing:
 
 
 def _accelerator() -> Parsed[Accelerator]:
-    return Parsed(parse=parse_accelerator, form="a name such as l4, l4x2 or v6e-4", sample="none", words=WORDS)
+    return Parsed(
+        parse=parse_accelerator, form="a name such as l4, l4x2 or v6e-4", sample="none", words=WORDS, listed=LISTED
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,9 @@ def problem(
 
 def nearest(word: object, words: Iterable[str]) -> str | None:
     """The allowed word that is most like the one written, if one is near."""
-    found = difflib.get_close_matches(str(word).strip().lower()[:100], list(words), n=1, cutoff=0.6)
+    written = str(word).strip().lower()[:100]
+    cutoff = 0.5 if len(written) <= 3 else 0.6  # one letter of two is half of l5
+    found = difflib.get_close_matches(written, list(words), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

@@ -117,10 +117,11 @@ def _unknown(value: Mapping[object, object], names: list[str], steps: Steps) -> 
     for name in value:
         if isinstance(name, str) and name in names:
             continue
-        near = nearest(name, free)
         here = (*steps, name)
+        near = nearest(name, free)
         fix = Fix(steps=here, op="rename", value=near) if near else Fix(steps=here, op="remove")
         if near:
             free.remove(near)
-        found.append(problem(here, "there is no such key", allowed=sorted(names), nearest=near, fix=fix))
+        like = near or nearest(name, names)  # a misspelt key beside the right one: said, but there is nothing to rename
+        found.append(problem(here, "there is no such key", allowed=sorted(names), nearest=like, fix=fix))
     return found

@@ -231,7 +231,8 @@ class Parsed(Kind[T]):
     parse: Callable[[str], T]
     form: str
     sample: str
-    words: Sequence[str] = ()
+    words: Sequence[str] = ()  # what a misspelt one is compared with
+    listed: Sequence[str] = ()  # what an error lists
 
     def read(self, raw: object, steps: Steps, found: list[Problem]) -> T | None:
         try:
@@ -240,7 +241,7 @@ class Parsed(Kind[T]):
         except ValueError as error:
             near = nearest(raw, self.words)
             fix = Fix(steps=steps, value=near or self.sample)
-            found.append(problem(steps, str(error), allowed=self.words, nearest=near, fix=fix))
+            found.append(problem(steps, str(error), allowed=self.listed, nearest=near, fix=fix))
             return None
         return self.refuse(raw, steps, found, f"must be {self.form}")
 

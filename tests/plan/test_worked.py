@@ -97,3 +97,14 @@ def test_the_catalogue_sells_what_the_stacks_ask_for() -> None:
     for name in CLOUDS:
         spec = worked(name)
         assert spec.region in catalog.regions(spec.cloud)
+
+
+@pytest.mark.parametrize("scaling", ["horizontal", "vertical"])
+@pytest.mark.parametrize("name", CLOUDS)
+def test_economy_is_cheapest_and_performance_dearest(name: str, scaling: str) -> None:
+    """What economy may do includes what balanced may, and what balanced may includes what performance may."""
+    months = [
+        planned(worked(name, scaling=scaling, cost=c)).usd_per_month for c in ("economy", "balanced", "performance")
+    ]
+    assert [m.expected for m in months] == sorted(m.expected for m in months)
+    assert months[0].max <= months[2].max

@@ -17,6 +17,8 @@ TFS = {**GKE, "server": "tf-serving", "models": [SAVED]}
 ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     # keys and types
     (LOCAL, {"clod": "gcp"}, "clod", "there is no such key; allowed: accelerator"),
+    (LOCAL, {"scaling": "vertical", "scalng": "x"}, "scalng", "Did you mean 'scaling'? To fix: remove scalng."),
+    (GKE, {"accelerator": "l5"}, "accelerator", "Did you mean 'l4'?"),
     (LOCAL, {"scalling": "vertical"}, "scalling", "Did you mean 'scaling'? To fix: rename scalling to scaling."),
     (LOCAL, {"load.mean_rp": 1}, "load.mean_rp", "no such key; allowed: burst_cv, mean_rps, peak_rps."),
     (LOCAL, {"load.mean_rps": GONE, "load.mean_rp": 1}, "load.mean_rp", "Did you mean 'mean_rps'?"),

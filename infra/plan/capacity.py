@@ -12,6 +12,11 @@ import math
 from dataclasses import dataclass
 
 from infra.plan.capacity_bound import waiting_bound
+from infra.plan.capacity_table import Curve, curve
+
+MAX_BATCH = 64  # the ranges of the table
+MAX_INSTANCES = 16
+MAX_BURST_CV = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +62,58 @@ def capacity_rps(profile: Profile, max_batch: int, instances: int) -> float:
     return 1000.0 * instances * max_batch / profile.tau_ms(max_batch)
 
 
+def growth(profile: Profile, max_batch: int) -> float:
+    """How the service time grows with the batch: 0 = a batch costs what an item costs, 1 = batching saves nothing."""
+    if max_batch == 1:
+        return 0.0
+    exponent = math.log(profile.tau_ms(max_batch) / profile.tau_ms(1)) / math.log(max_batch)
+    return round(min(max(exponent, 0.0), 1.0), 9)
+
+
+def _curve(profile: Profile, max_batch: int, instances: int, burst_cv: float) -> Curve:
+    if not 1.0 <= burst_cv <= MAX_BURST_CV:
+        raise ValueError(f"burst_cv: {burst_cv} is outside the capacity table; allowed: 1 to {MAX_BURST_CV:g}")
+    if max_batch < 1 or instances < 1:
+        raise ValueError(f"max_batch and instances must be at least 1, not {max_batch} and {instances}")
+    return curve(burst_cv, min(instances, MAX_INSTANCES), max_batch, growth(profile, max_batch))
+
+
+def _beyond(load: float, last: float, burst_cv: float) -> tuple[float, float]:
+    """How much the bounds on mean and 99th percentile of the wait rise from the table's last load to this one."""
+    (mean, p99), (mean0, p990) = waiting_bound(load, burst_cv), waiting_bound(last, burst_cv)
+    return max(0.0, mean - mean0), max(0.0, p99 - p990)
+
+
 def latency(profile: Profile, rps: float, max_batch: int, instances: int = 1, burst_cv: float = 1.0) -> Latency:
-    """Mean and 99th percentile of latency at this rate; infinite at or above capacity."""
+    """Mean and 99th percentile of latency at this rate; infinite at or above capacity.
+
+    More than 16 instances are taken to be as slow as 16 at the same load, and `max_batch` above 64 as 64: both are
+    pessimistic. Above 97% load a closed-form bound continues the table.
+    """
+    max_batch = min(max_batch, MAX_BATCH)
+    known = _curve(profile, max_batch, instances, burst_cv)
     load = rps / capacity_rps(profile, max_batch, instances)
     if load >= 1.0:
         return SATURATED
-    full = profile.tau_ms(max_batch)
-    if load <= 0.0:
-        return Latency(mean_ms=profile.tau_ms(1), p99_ms=profile.tau_ms(1))
-    mean, p99 = waiting_bound(load, burst_cv)
-    item = full / (instances * max_batch)
-    return Latency(mean_ms=2.0 * full + mean * item, p99_ms=2.0 * full + p99 * item)
+    mean, p99 = known.at(load)
+    one = profile.tau_ms(1)
+    if load <= known.last:
+        return Latency(mean_ms=mean * one, p99_ms=p99 * one)
+    item = profile.tau_ms(max_batch) / max_batch / min(instances, MAX_INSTANCES)
+    more_mean, more_p99 = _beyond(load, known.last, burst_cv)
+    return Latency(mean_ms=mean * one + more_mean * item, p99_ms=p99 * one + more_p99 * item)
 
 
 def max_rps(profile: Profile, p99_ms: float, max_batch: int, instances: int = 1, burst_cv: float = 1.0) -> float:
-    """The largest rate whose 99th percentile of latency is within `p99_ms`; 0 if not even a single item is."""
-    if profile.tau_ms(1) > p99_ms:
-        return 0.0
-    low, high = 0.0, capacity_rps(profile, max_batch, instances)
-    for _ in range(40):
+    """The largest rate whose 99th percentile of latency is within `p99_ms`; 0 if not even 1% of capacity is."""
+    max_batch = min(max_batch, MAX_BATCH)
+    known = _curve(profile, max_batch, instances, burst_cv)
+    capacity = capacity_rps(profile, max_batch, instances)
+    load = known.load_within(p99_ms / profile.tau_ms(1))
+    if load < known.last:
+        return load * capacity
+    low, high = load * capacity, capacity
+    for _ in range(16):
         middle = 0.5 * (low + high)
         if latency(profile, middle, max_batch, instances, burst_cv).p99_ms <= p99_ms:
             low = middle
@@ -87,8 +125,14 @@ def max_rps(profile: Profile, p99_ms: float, max_batch: int, instances: int = 1,
 def best_batch(
     profile: Profile, p99_ms: float, max_batch_limit: int, instances: int = 1, burst_cv: float = 1.0, rps: float = 0.0
 ) -> Batching:
-    """The `max_batch` with the largest rate within `p99_ms`; among equals the one with the lowest latency at `rps`."""
-    sizes = [2**k for k in range(max_batch_limit.bit_length()) if 2**k < max_batch_limit] + [max_batch_limit]
+    """The `max_batch` with the largest rate within `p99_ms`; among equals the one with the lowest latency at `rps`.
+
+    The queue delay is 0: a free instance takes what waits, and batches form by themselves while all are busy.
+    Waiting for more delays an item that could have started; bench/capacity_delay.py measures what it would bring.
+    Without a delay Triton has no use for preferred sizes, so there are none.
+    """
+    limit = min(max_batch_limit, MAX_BATCH)
+    sizes = [2**k for k in range(limit.bit_length()) if 2**k < limit] + [limit]
     rates = {size: max_rps(profile, p99_ms, size, instances, burst_cv) for size in sizes}
     enough = [size for size in sizes if rates[size] >= 0.99 * max(rates.values())]
     best = min(enough, key=lambda size: (latency(profile, rps, size, instances, burst_cv).p99_ms, size))

@@ -22,7 +22,7 @@ def decay_rate(load: float, cv: float) -> float:
     while log_moment(high) < 0.0:
         high *= 2.0
     low = 0.0
-    for _ in range(60):
+    for _ in range(30):
         middle = 0.5 * (low + high)
         if log_moment(middle) < 0.0:
             low = middle

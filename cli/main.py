@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from cli import catalog
 from cli.commands import changing, looking, planning, removing, serving
 from cli.errors import FAILED, INTERRUPTED, MEANING, USAGE, CliError
+from cli.profile import profile_command
 from cli.session import Globals
 
 DEBUG = "SLIPWAY_DEBUG"
@@ -86,6 +87,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.command("profile")(profile_command)
 app.add_typer(catalog.app, name="catalog")
 
 

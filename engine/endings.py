@@ -39,7 +39,8 @@ def _delete(registry: Registry, row: Row, together: set[str]) -> None:
     if row.get("pendingReplacement"):
         registry.steps.perform("remove-pending-replace", row, lambda: Commit(drop=row))
     else:
-        registry.delete(row, "delete-replaced" if row.get("delete") else "delete", together)
+        op = "delete-replaced" if row.get("delete") else "discard" if row.get("external") else "delete"
+        registry.delete(row, op, together)
 
 
 def _below(base: Sequence[Row], row: Row) -> set[int]:

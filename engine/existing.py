@@ -33,7 +33,7 @@ def adopt(registry: Registry, goal: Goal, row: Row, old: Row | None, server: Ser
         mark = None if old is None else (old, {"delete": True})
         return Commit(add=made, mark=mark)
 
-    registry.steps.perform("import", row, work)
+    registry.steps.perform("import" if old is None else "import-replacement", row, work)
     return registry.done(made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,7 @@ class Names:
 
     def __init__(self, stack: str, project: str) -> None:
         self._stack, self._project = stack, project
+        self.asked: Counter[str] = Counter()  # a second request for a name is known before the first is served
         self.claimed: set[str] = set()
         self.now: dict[str, str] = {}
         self.was: dict[str, str] = {}

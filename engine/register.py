@@ -38,6 +38,8 @@ class Registry:
 
     def register(self, goal: Goal) -> Row:
         """In turns, so that with one step at a time resources are handled in the order in which they came."""
+        with self.lock:
+            self.names.asked[make_urn(self.stack, self.project, goal.parent, goal.type, goal.name)] += 1
         if goal.custom and not is_provider(goal.type) and not goal.provider:
             goal = replace(goal, provider=self.default(package(goal.type), goal.version))
         row, old = self._claim(goal)
@@ -89,7 +91,7 @@ class Registry:
 
     def claim(self, parent: str, type_: str, name: str) -> str:
         urn = make_urn(self.stack, self.project, parent, type_, name)
-        if urn in self.names.claimed:
+        if urn in self.names.claimed or self.names.asked[urn] > 1:
             self.steps.bail(urn, f"Duplicate resource URN '{urn}'; try giving it a unique name")
         self.names.claimed.add(urn)
         return urn
@@ -271,7 +273,7 @@ class Registry:
                         raise
                     error = e
                     row["outputs"], row["initErrors"] = e.partial.outputs, e.partial.reasons
-                    row["inputs"] = row["inputs"] if e.partial.inputs is None else e.partial.inputs
+                    row["inputs"] = old.get("inputs", {})  # so that the next run updates again
             drop = old if self.state.knows(old) else None  # what was imported a moment ago is none of the old rows
             return Commit(add=row, drop=drop, alias=self._alias(row, old), error=error)
 

@@ -30,7 +30,7 @@ from engine.settlement import settle_state
 from engine.state import State, parse
 from engine.steps import Steps, Stopped
 
-READ_ONLY = ("same", "read")
+UNCHANGED = ("same", "read", "discard")  # discard: a thing of others is no longer looked at
 
 
 def state_file(project: Path, stack: str, state_dir: Path | None) -> Path:
@@ -177,12 +177,12 @@ def _up(it: Run) -> None:
 
 def _result(it: Run, settled: tuple[str, ...]) -> Result:
     steps = it.steps
-    changed = sum(n for op, n in steps.changes.items() if op not in READ_ONLY)
+    changed = sum(n for op, n in steps.changes.items() if op not in UNCHANGED)
     if it.request.expect_no_changes and changed:
         steps.failed = True
         steps.say("error", f"no changes were expected but there were: {dict(steps.changes)}")
     top = next((r for r in it.state.rows() if r["type"] == STACK), None)
-    outputs = top.get("outputs", {}) if top else {}
+    outputs = {k: x for k, x in (top.get("outputs", {}) if top else {}).items() if not v.has_unknown(x)}
     return Result(
         ok=not steps.failed,
         changes=dict(steps.changes),

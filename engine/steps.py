@@ -22,6 +22,7 @@ PENDING = {  # what Pulumi calls the operation while it is open; a step that is 
     "delete-replaced": "deleting",
     "read": "reading",
     "import": "importing",
+    "import-replacement": "importing",
 }
 QUIET = ("delete-replaced", "remove-pending-replace")  # part of a replacement, which is counted once
 
@@ -105,7 +106,7 @@ class Steps:
         with self._lock:
             self.done.append(Step(op=op, urn=row["urn"], keys=keys))
             if op not in QUIET:
-                self.changes[op] += 1
+                self.changes["replace" if op == "import-replacement" else op] += 1
 
     def fail(self, op: str, row: Row, message: str, *, go_on: bool = False) -> None:
         with self._lock:

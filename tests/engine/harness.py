@@ -152,7 +152,7 @@ class Embedded:
             "exit_is_zero": result.ok,
             "provider_calls": self.bench.calls(),
             "state": slim(export_state(self.bench.project, "dev", state, show_secrets=True) if state.exists() else {}),
-            "outputs": dict(result.outputs),
+            "outputs": {} if step.cmd == "preview" else dict(result.outputs),
             "changes": dict(result.changes),
             "errors": list(result.errors),
         }
@@ -204,7 +204,9 @@ class Cli:
             "exit_is_zero": process.returncode == 0,
             "provider_calls": self.bench.calls(),
             "state": slim(json.loads(self.pulumi("stack", "export", "--show-secrets", "--stack", "dev").stdout)),
-            "outputs": json.loads(
+            "outputs": {}
+            if step.cmd == "preview"
+            else json.loads(
                 self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", "dev").stdout or "{}"
             ),
             "changes": counts(re.sub(r"\x1b\[[0-9;]*m", "", out)),
@@ -298,12 +300,12 @@ def differences(got: Record, want: Record, before: Record | None = None) -> list
     for what in ("exit_is_zero", "outputs"):
         if blur(got[what] or {}) != blur(want[what] or {}):
             found.append(f"{what}: {got[what]} instead of {want[what]}")
-    mine, theirs = per_resource(got["provider_calls"]), per_resource(want["provider_calls"])
+    ours, pulumis = per_resource(got["provider_calls"]), per_resource(want["provider_calls"])
     accident = () if want["exit_is_zero"] else ('"call": "Diff"',)  # of what is independent of the failure
     found += [
-        f"call {k}: {mine[k]} instead of {theirs[k]}"
-        for k in sorted({*mine, *theirs})
-        if mine[k] != theirs[k] and not any(a in k for a in accident)
+        f"call {k}: {ours[k]} instead of {pulumis[k]}"
+        for k in sorted({*ours, *pulumis})
+        if ours[k] != pulumis[k] and not any(a in k for a in accident)
     ]
     needs = related(want["state"], *([before["state"]] if before else []))
     wrong = fixed_order(got["provider_calls"], needs) - fixed_order(want["provider_calls"], needs)
@@ -313,9 +315,15 @@ def differences(got: Record, want: Record, before: Record | None = None) -> list
     for what in ("changes", "preview", "reasons"):
         if what == "changes" and not want["exit_is_zero"]:
             continue  # how far others had come when the failure stopped them is an accident
-        if what in want and got.get(what) != want[what]:
-            found.append(f"{what}: {got.get(what)} instead of {want[what]}")
+        mine, theirs = (_counted(r.get(what)) if what == "changes" else r.get(what) for r in (got, want))
+        if what in want and mine != theirs:
+            found.append(f"{what}: {mine} instead of {theirs}")
     return found
+
+
+def _counted(changes: Mapping[str, int] | None) -> dict[str, int]:
+    """The CLI tells of things that are only read in some summaries and not in others."""
+    return {op: n for op, n in (changes or {}).items() if op not in ("read", "discard")}
 
 
 def _rows(got: Record, want: Record) -> list[str]:

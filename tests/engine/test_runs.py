@@ -82,6 +82,13 @@ def test_what_is_not_supported_is_refused_by_name(up: Make, program: str, named:
     assert not any("Traceback" in e for e in result.errors)
 
 
+def test_a_name_is_used_once(up: Make) -> None:
+    """Two resources of one URN would be one row; whether the first was made by then is an accident."""
+    result = up("Box('a', content=1)\nBox('a', content=2)")
+    assert not result.ok
+    assert "Duplicate resource URN 'urn:pulumi:dev::lab::lab:index:Box::a'" in result.errors[0]
+
+
 def test_a_user_fault_has_no_trace_and_a_bug_has_one(up: Make) -> None:
     """RunError is its message; any other exception shows the program's own lines."""
     assert up("raise pulumi.RunError('say it plainly')").errors == ("say it plainly",)

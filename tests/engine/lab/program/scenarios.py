@@ -361,7 +361,6 @@ SCENARIOS["own_past"] = [
     preview(lambda: remembering(3)),
     destroy(),
 ]
-SCENARIOS["same_name_twice"] = [up(lambda: (Box("a", content=1), Box("a", content=2)), fails=True)]
 SCENARIOS["defaults_of_the_provider"] = [
     up(lambda: Box("a", kind="Sized", content=1)),
     up(lambda: Box("a", kind="Sized", content=2)),

@@ -19,7 +19,7 @@ BUILTIN = "pulumi"  # answers stack references; no plugin
 
 class Providers:
     def __init__(self, plugins: Plugins, state: State, config: Mapping[str, str], *, preview: bool) -> None:
-        self._plugins, self._state, self._config, self._preview = plugins, state, config, preview
+        self._plugins, self._state, self._config, self.preview = plugins, state, config, preview
         self._clients: dict[str, Client] = {}
         self._loaded: dict[str, Client] = {}  # started by a check, not configured yet
         self._lock = threading.RLock()
@@ -28,7 +28,7 @@ class Providers:
         """A plugin for a provider that is being registered."""
         with self._lock:
             if urn not in self._loaded:
-                self._loaded[urn] = Client(self._plugins.start(package(type_)), preview=self._preview)
+                self._loaded[urn] = Client(self._plugins.start(package(type_)), preview=self.preview)
             return self._loaded[urn]
 
     def configure(self, row: Row) -> None:
@@ -49,7 +49,7 @@ class Providers:
             row = next((r for r in self._state.base if r["urn"] == urn and r.get("id") == id_), None)
             if row is None:
                 raise EngineError(f"provider {ref}: is neither declared nor in the state")
-            client = Client(self._plugins.start(package(row["type"])), preview=self._preview)
+            client = Client(self._plugins.start(package(row["type"])), preview=self.preview)
             client.configure(urn, id_, row.get("inputs", {}))
             self._clients[ref] = client
             return client
@@ -97,7 +97,7 @@ class Lifecycle:
         )
 
     def create(self, row: Row) -> tuple[str, Props]:
-        row["id"] = UNKNOWN if self._providers._preview else str(uuid.uuid4())
+        row["id"] = UNKNOWN if self._providers.preview else str(uuid.uuid4())
         self.same(row)
         return row["id"], row.get("inputs", {})
 

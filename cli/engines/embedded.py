@@ -68,8 +68,8 @@ class EmbeddedEngine:
 
     def forget(self, stack: str) -> None:
         """Removes the state of an empty stack, and the folders above it when nothing else is in them."""
-        for path in (self.state_file(stack), self.folder / f"{stack}.journal", self.folder / f"{stack}.lock"):
-            path.unlink(missing_ok=True)
+        for kind in ("json", "journal", "lock", "key"):
+            (self.folder / f"{stack}.{kind}").unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another stack has its state here
             self.folder.rmdir()
             self.folder.parent.rmdir()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli_project import ROOT, Command
+from stack_project import free_block
 
 
 @pytest.fixture
@@ -16,7 +17,9 @@ def slipway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
     (folder / "serving").symlink_to(ROOT / "serving")
     made = Command(folder, binaries)
-    made.config.write_text((ROOT / "stacks/config/Pulumi.local.yaml").read_text())
+    text = (ROOT / "stacks/config/Pulumi.local.yaml").read_text().rstrip("\n")
+    # its own ports: the preflight would name the stack of `make up` where that is running
+    made.config.write_text(f"{text}\n  slipway:port: {free_block()}\n")
     for tool in ("ldd", "sh", "cat"):  # what the machine itself must have, and no pulumi
         (binaries / tool).symlink_to(f"/usr/bin/{tool}")
     monkeypatch.setenv("PATH", str(binaries))

@@ -169,7 +169,10 @@ PAST = "pulumi:pulumi:StackReference"  # what the previous update left: another 
 def without_ids(value: Any) -> Any:
     """A deployment without what a new life of the same thing may change: pids, ids, times."""
     if isinstance(value, dict):
-        return {k: without_ids(v) for k, v in sorted(value.items()) if not IDS.match(k)}
+        kept = {k: without_ids(v) for k, v in sorted(value.items()) if not IDS.match(k)}
+        if isinstance(kept.get("provider"), str):  # urn::id of the provider, and its id is a new one in a new life
+            kept["provider"] = kept["provider"].rpartition("::")[0]
+        return kept
     if isinstance(value, list):
         return [without_ids(v) for v in value]
     return value

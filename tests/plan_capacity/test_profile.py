@@ -115,5 +115,5 @@ def test_another_client_is_noticed(fake: tuple[Fake, str]) -> None:
     fake[0].merges = True
     server = Server(fake[1])
     with pytest.raises(CliError, match="another client"):
-        measure(server, "m", bodies(), groups=2, each=2)
+        measure(server, "m", bodies(), groups=2, each=10)
     server.connection.close()

@@ -67,7 +67,7 @@ def entry_url(project: Project) -> dict[str, str]:
 def server_urls(project: Project) -> list[dict[str, str]]:
     """Each Triton's own HTTP port."""
     rows = json.loads(project.run("status", "local", "--json").stdout)["processes"]
-    return [{"http": f"http://127.0.0.1:{r['ports']['http']}"} for r in rows if r["name"].startswith("triton")]
+    return [{"http": f"http://127.0.0.1:{r['ports']['http']}"} for r in rows if "-server-" in r["name"]]
 
 
 def entry(args: argparse.Namespace) -> list[Row]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_project import ROOT, Command
-from stack_project import free_block
+from stack_project import free_block, temporary
 
 
 @pytest.fixture
-def slipway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    folder, binaries = tmp_path / "project", tmp_path / "bin"
+def slipway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    with temporary() as place:  # a short path: the preflight counts the bytes of the stack's socket
+        yield _made(place, monkeypatch)
+
+
+def _made(place: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    folder, binaries = place / "project", place / "bin"
     (folder / "stacks/config").mkdir(parents=True)
     binaries.mkdir()
     (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())

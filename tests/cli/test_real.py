@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from stack_project import Project, leftovers, make_project, shared_memory, stop_all, temporary
+from stack_project import Project, leftovers, make_project, stop_all, temporary
 
 from cli.errors import FAILED, LOCKED, USAGE
 
@@ -25,7 +25,6 @@ def project() -> Iterator[Project]:
 
 
 def test_one_stack_from_up_to_destroy(project: Project) -> None:
-    before = shared_memory()
     up = json.loads(project.run("up", "local", "--json").stdout)
     assert up["ok"]
     assert up["changes"]["create"] >= 9
@@ -51,7 +50,7 @@ def test_one_stack_from_up_to_destroy(project: Project) -> None:
     assert "nothing is pending" in project.run("settle", "local").stdout
     project.run("refresh", "local")
     assert "0 failed" not in project.run("destroy", "local").stdout
-    assert leftovers(project, before) == []
+    assert leftovers(project) == []
     assert not (project.folder / ".slipway").exists()
     assert "nothing to destroy" in project.run("destroy", "local").stdout
     assert project.run("status", "local", code=FAILED).stderr

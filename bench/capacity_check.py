@@ -123,7 +123,8 @@ def row(name: str, found: Sequence[Checked], which: int) -> str:
 HEAD = """# The capacity model against the simulation
 
 Made by `{command}` on {date} ({machine},
-{seconds:.0f} s). Random points that the table and its margins were not chosen on. Deviation = predicted / simulated - 1 in percent; positive is pessimistic.
+{seconds:.0f} s). Random points that the table and its margins were not chosen on.
+Deviation = predicted / simulated - 1 in percent; positive is pessimistic.
 "Below" counts points that are lower than the simulation by more than two of its own standard errors, "worst below" is
 the largest such shortfall after granting that error, "over 10%" counts points that are more than 10% pessimistic.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,8 +41,8 @@ class Identity:
 class Grant:
     """A right of the model servers, by what it is for: a cloud turns it into its own roles.
 
-    kind: read_bucket (target: bucket name), read_write_prefix (target: bucket/prefix), or a store's own kind that its
-    module in infra/stores knows.
+    kind: read_bucket (target: bucket name), read_write_prefix (target: bucket/prefix), scale_node_groups (target: the
+    cluster's name; AWS only), or a store's own kind that its module in infra/stores knows.
     """
 
     kind: str
@@ -88,16 +88,23 @@ class Ground:
 
 
 class KubernetesSite(Protocol):
-    """One cluster with its network. Built once; every method declares what it needs and may be called once a name."""
+    """One cluster with its network. Making it declares the cloud's provider alone, so that `model_missing` can be asked
+    before anything is; `build` declares network and cluster and sets the attributes below. Every other method comes
+    after it, declares what it needs, and may be called once a name."""
 
     ground: Ground
     kubernetes: pulumi.ProviderResource  # explicit provider of the cluster's objects
+    cluster: pulumi.Output[str]  # its name
     ready: Sequence[pulumi.Resource]  # what must stand before any object: system pool, add-ons
     kubeconfig: pulumi.Output[str]
     kubeconfig_command: pulumi.Output[str]
     system: Placement  # where Envoy, KEDA and Prometheus run
 
     def __init__(self, plan: Plan, *, stack: str) -> None: ...
+
+    def build(self) -> None:
+        """Network, cluster, system pool, add-ons."""
+        ...
 
     def pool(self, pool: Pool, generation: str) -> Placement:
         """A node pool of one generation; the digest stands in the logical and the physical name."""

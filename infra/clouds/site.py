@@ -47,6 +47,8 @@ class Grant:
 
     kind: str
     target: pulumi.Input[str]
+    bind: Callable[[str, pulumi.Input[str]], Sequence[pulumi.Resource]] | None = None  # (logical name, principal) ->
+    # what grants it: a store declares the rights on itself. The principal is an IAM member on GCP, a role's name on AWS.
 
 
 @dataclass(frozen=True, kw_only=True)

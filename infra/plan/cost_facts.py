@@ -37,6 +37,7 @@ class StoreSize:
     variant: str
     up_to_gib: Decimal
     fee: str
+    size: str  # node type, where a store has them
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -63,7 +64,9 @@ def items() -> tuple[Item, ...]:
 @cache
 def store_sizes() -> tuple[StoreSize, ...]:
     return tuple(
-        StoreSize(store=r["store"], variant=r["variant"], up_to_gib=Decimal(r["up_to_gib"]), fee=r["fee"])
+        StoreSize(
+            store=r["store"], variant=r["variant"], up_to_gib=Decimal(r["up_to_gib"]), fee=r["fee"], size=r["size"]
+        )
         for r in _rows("cost_stores.csv")
     )
 

@@ -48,7 +48,7 @@ def quantities(spec: Spec, pools: Sequence[Pool], catalog: Catalog) -> Quantitie
             unpriced.append(Unpriced(item=fee.item, reason=f"priced by use, {price} for a {fee.unit}: {item.basis}"))
         else:
             uses.append(Use(fee=item.fee, quantity=drivers[item.driver].times(item.factor), basis=item.basis))
-    for billed in store_uses(spec, replicated=worst.zones > 1):
+    for billed in store_uses(spec):
         if isinstance(billed, Use):
             uses.append(billed)
         else:

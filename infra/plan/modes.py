@@ -33,6 +33,7 @@ class Numbers:
     zones: int  # a machine has to be sold in this many
     sharing: bool  # a GPU may be shared
     whole_machine: bool  # one replica takes all accelerators of a machine
+    store_replicas: int  # copies of the features beside the primary, where a store sells them
     in_place_resize: bool  # VPA may resize CPU pods within the node
 
 
@@ -46,16 +47,33 @@ class _Cost:
     headroom: float
     zones: int
     sharing: bool
+    store_replicas: int
 
 
 _COST = {
     # the cheapest that keeps the SLO; one on-demand replica outlives any wave of spot reclaims
     "economy": _Cost(
-        least=1, least_on_demand=1, base_of_mean=0.0, spot=True, fallback=False, headroom=1.0, zones=1, sharing=True
+        least=1,
+        least_on_demand=1,
+        base_of_mean=0.0,
+        spot=True,
+        fallback=False,
+        headroom=1.0,
+        zones=1,
+        sharing=True,
+        store_replicas=0,
     ),
     # on-demand for the mean load, spot for the burst; two replicas outlive the death of one
     "balanced": _Cost(
-        least=2, least_on_demand=1, base_of_mean=1.0, spot=True, fallback=True, headroom=1.0, zones=1, sharing=True
+        least=2,
+        least_on_demand=1,
+        base_of_mean=1.0,
+        spot=True,
+        fallback=True,
+        headroom=1.0,
+        zones=1,
+        sharing=True,
+        store_replicas=0,
     ),
     # on-demand only, a quarter over the peak, two replicas in two zones
     "performance": _Cost(
@@ -67,6 +85,7 @@ _COST = {
         headroom=1.25,
         zones=2,
         sharing=False,
+        store_replicas=1,  # the features outlive a zone
     ),
 }
 
@@ -99,6 +118,7 @@ def numbers(spec: Spec) -> Numbers:
         headroom=cost.headroom,
         zones=cost.zones,
         sharing=cost.sharing,
+        store_replicas=cost.store_replicas,
         whole_machine=scaling.whole_machine or spec.shape == "vm",
         in_place_resize=not scaling.elastic and spec.shape == "kubernetes" and spec.accelerator.name == "none",
     )

@@ -112,6 +112,26 @@ class Features:
         "What a prediction by id does when the store does not answer: fail, or go on with zeros.",
         default="error",
     )
+    ttl_s: int | None = key(
+        Whole(low=60, high=1_000_000_000, unit="s"),
+        "How long the store keeps an entity after its last update; unset: until it is overwritten.",
+        default=None,
+    )
+    engine: str | None = key(
+        Choice(words=("redis", "valkey")),
+        "Engine of memorystore or elasticache; unset: Redis on Memorystore, Valkey on ElastiCache.",
+        default=None,
+    )
+    replicas: int | None = key(
+        Whole(low=0, high=5),
+        "Copies beside the primary, where a store sells them; unset: what the cost mode asked for when it was made.",
+        default=None,
+    )
+    capacity: str | None = key(
+        Choice(words=("on-demand", "provisioned")),
+        "How dynamodb sells requests: each, or so many a second with autoscaling; unset: the cheaper for this load.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,20 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "bigtable is a service of gcp, and cloud is aws",
     ),
     (LOCAL, {"feature_store": "memorystore", "features": {}}, "feature_store", "allowed: none, redis"),
+    (GKE, {**STORE, "features": {"capacity": "provisioned"}}, "features.capacity", "it is for dynamodb"),
+    (EKS, {"feature_store": "dynamodb", "features": {"engine": "valkey"}}, "features.engine", "it is for memorystore"),
+    (
+        GKE,
+        {**STORE, "features": {"engine": "valkey", "replicas": 3}},
+        "features.replicas",
+        "3 are more than memorystore has here; allowed: 0 to 2",
+    ),
+    (
+        GKE,
+        {"feature_store": "bigtable", "features": {"replicas": 2}},
+        "features.replicas",
+        "2 are more than bigtable has here; allowed: 0 to 1",
+    ),
     (GCE, {"kubernetes_version": "1.34"}, "kubernetes_version", "means nothing where shape is vm"),
     (
         EKS,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from infra.spec.model import Spec
 from infra.spec.problems import Problem
-from infra.spec.rules import access, cloud, load, models, serving
+from infra.spec.rules import access, cloud, load, models, serving, stores
 from infra.spec.rules.registry import RULES, Rule
 
-__all__ = ["RULES", "Rule", "access", "check", "cloud", "load", "models", "serving"]
+__all__ = ["RULES", "Rule", "access", "check", "cloud", "load", "models", "serving", "stores"]
 
 
 def check(spec: Spec) -> list[Problem]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 
-from simulators.core import lifecycle, paths, scheduler, tables
-from simulators.core.checks import number, text
+from simulators.core import charts, drains, lifecycle, paths, pods, rollout, scheduler, tables
+from simulators.core.checks import text
+from simulators.core.drains import Loss
+from simulators.core.effects import CLUSTERS
 from simulators.core.lifecycle import CloudError
+from simulators.core.references import means
+from simulators.core.rollout import Change
+from simulators.core.scheduler import namespace_of
 from simulators.core.values import Properties, plain_properties
 from simulators.core.world import Thing, World
-
-RELEASE = "kubernetes:helm.sh/v3:Release"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,6 @@ class Readiness:
 
     seconds: float = 0.0
     reason: str = ""
-    outputs: Properties = field(default_factory=dict)
 
 
 def before_create(world: World, cluster: Thing | None, token: str, inputs: Properties) -> None:
@@ -52,68 +53,90 @@ def before_delete(world: World, cluster: Thing | None, thing: Thing, timeout: fl
             raise CloudError(f"{message} (chart {row['charts'].partition('|')[0]} is gone)", seconds=patience)
 
 
-def namespace_of(thing: Thing) -> str:
-    inputs = plain_properties(thing.inputs)
-    return text(paths.get(inputs, ("metadata", "namespace"))) or text(inputs.get("namespace")) or "default"
-
-
-def readiness(world: World, cluster: Thing, thing: Thing, timeout: float) -> Readiness:
+def readiness(world: World, cluster: Thing, before: Thing | None, thing: Thing, timeout: float) -> Readiness:
     """Pods are placed, pull their image, start, and pass their start-up probe, all before the patience is over."""
-    kind = thing.token.rpartition(":")[2]
-    if kind not in scheduler.CONTROLLERS or _skipped(thing):
-        return Readiness()
-    placement = scheduler.place(world, cluster, thing)
+    kind = scheduler.kind(thing)
     patience = timeout or lifecycle.limit("kubernetes", "default_timeout_s")
-    if placement.reason:
-        waiting = placement.pods - placement.placed
-        reason = f"{kind} {thing.name}: {placement.placed} of {placement.pods} pods run, {waiting} pending: "
-        return Readiness(seconds=patience, reason=reason + placement.reason)
-    pod = scheduler.pod_of(thing)
-    pull, start = image_times(pod)
-    short = _probe_too_short(pod, start)
-    if short:
-        return Readiness(seconds=patience, reason=f"{kind} {thing.name}: {short}")
-    seconds = pull + start + (scheduler.NODE_START_S if placement.added else 0.0)
-    if seconds > patience:
-        return Readiness(
-            seconds=patience,
-            reason=f"{kind} {thing.name}: not ready after {patience:.0f} s; it needs {seconds:.0f} s "
-            f"(image {pull:.0f} s, start {start:.0f} s). To fix: a longer custom time-out",
-        )
-    return Readiness(seconds=seconds if placement.pods else 0.0)
+    if charts.of(thing):
+        return _release(world, cluster, thing, patience)
+    if kind not in scheduler.CONTROLLERS:
+        return Readiness()
+    known = before is not None and "pods" in before.state
+    outcome = (
+        rollout.update(world, cluster, before, thing) if known and before else rollout.create(world, cluster, thing)
+    )
+    rollout.record(world, thing, outcome.changes)
+    if _skipped(thing):
+        if outcome.reason:
+            world.notices.append(f"{kind} {thing.name}: {outcome.reason}")
+        return Readiness()
+    if outcome.reason:
+        return Readiness(seconds=patience, reason=f"{kind} {thing.name}: {outcome.reason}")
+    if outcome.seconds > patience:
+        begin = pods.starting(thing, scheduler.pod_of(thing))
+        needs = f"it needs {outcome.seconds:.0f} s (image {begin.pull_s:.0f} s, start {begin.start_s:.0f} s)"
+        reason = f"{kind} {thing.name}: not ready after {patience:.0f} s; {needs}. To fix: a longer custom time-out"
+        return Readiness(seconds=patience, reason=reason)
+    return Readiness(seconds=outcome.seconds)
+
+
+def _release(world: World, cluster: Thing, thing: Thing, patience: float) -> Readiness:
+    """Helm waits for the pods of its chart; they need room as any others."""
+    if told := charts.notice(thing):
+        world.notices.append(told)
+    board, reasons, slowest = scheduler.board(world, cluster), [], 0.0
+    for work in charts.workloads(thing):
+        kept = board.found.get(f"{thing.key}#pods:{work.name}", [])
+        placed, why = list(kept), ""
+        if work.kind == "DaemonSet":
+            placed = [n.name for n in board.nodes.values() if n.name in kept or not board.why_not(n, thing, work.pod)]
+        while work.kind != "DaemonSet" and len(placed) < work.replicas and not why:
+            node, added, why = board.place(thing, work.pod)
+            placed += [node] if node else []
+            slowest = max(slowest, scheduler.NODE_START_S if added else 0.0)
+        if why:
+            reasons.append(f"{work.kind} {work.name}: {len(placed)} of {work.replicas} pods run: {why}")
+        thing.state[f"pods:{work.name}"] = list(placed)
+    scheduler.keep_nodes(world, board.pools)
+    if reasons and plain_properties(thing.inputs).get("skipAwait") is not True:
+        return Readiness(seconds=patience, reason=f"release {thing.name}: {'; '.join(reasons)}")
+    return Readiness(seconds=slowest)
+
+
+def gone(world: World, thing: Thing) -> None:
+    """A deleted workload's pods stop being endpoints at once and leave as they wish."""
+    if scheduler.kind(thing) in scheduler.CONTROLLERS and (ready := rollout.ready_of(thing)):
+        stop = pods.stopping(scheduler.pod_of(thing))
+        rollout.record(world, thing, [Change(at_s=0.0, ready=-ready, stop=stop, why="deleted")])
+
+
+def pool_changed(world: World, before: Thing, after: Thing | None) -> float:
+    """A pool that went, or whose nodes are made anew, lets its pods move; returns how long the drain takes."""
+    cluster = cluster_of_pool(world, before)
+    if cluster is None:
+        return 0.0
+    if after is None:
+        return drains.after_loss(world, cluster, Loss(asked=True, why=f"pool {before.name} was deleted"))
+    if not drains.rebuilt(before, after):
+        return 0.0
+    mine = {}
+    for thing in scheduler.workloads(world, cluster):
+        placed = thing.state.get("pods")
+        nodes_ = [str(n) for n in placed] if isinstance(placed, list) else []
+        mine[thing.key] = [n for n in nodes_ if n.rpartition("-")[0] == before.name]
+    why = f"pool {before.name} makes its nodes anew"
+    return drains.after_loss(world, cluster, Loss(asked=True, why=why), mine)
+
+
+def cluster_of_pool(world: World, pool: Thing) -> Thing | None:
+    outputs = plain_properties(pool.outputs)
+    named = outputs.get("cluster") or outputs.get("clusterName")
+    return next((t for t in world.things.values() if t.token in CLUSTERS and means(named, t, t.token)), None)
 
 
 def _skipped(thing: Thing) -> bool:
     annotations = paths.get(plain_properties(thing.inputs), ("metadata", "annotations"))
     return isinstance(annotations, dict) and text(annotations.get("pulumi.com/skipAwait")) == "true"
-
-
-def image_times(pod: Properties) -> tuple[float, float]:
-    """(seconds to pull, seconds to start) of the slowest container, by rows of images.csv."""
-    containers = pod.get("containers")
-    times = [(0.0, 0.0)]
-    for one in containers if isinstance(containers, list) else []:
-        image = text(one.get("image")) if isinstance(one, dict) else ""
-        row = next(r for r in tables.rows("images") if fnmatchcase(image, r["image"]))
-        times.append((float(row["pull_s"]), float(row["start_s"])))
-    return max(times, key=sum)
-
-
-def _probe_too_short(pod: Properties, start: float) -> str:
-    """A start-up (else a liveness) probe that gives up before the server listens: the container restarts for ever."""
-    containers = pod.get("containers")
-    for one in containers if isinstance(containers, list) else []:
-        given = one if isinstance(one, dict) else {}
-        for name in ("startupProbe", "livenessProbe"):
-            probe = given.get(name)
-            if isinstance(probe, dict):
-                period, failures = number(probe.get("periodSeconds")) or 10, number(probe.get("failureThreshold")) or 3
-                budget = (number(probe.get("initialDelaySeconds")) or 0) + period * failures
-                if budget < start:
-                    what = f"{name} allows {budget:.0f} s and the server listens after {start:.0f} s"
-                    return f"container {text(given.get('name'))}: {what}: it is restarted for ever (CrashLoopBackOff)"
-                break
-    return ""
 
 
 def conflicts(world: World) -> tuple[str, ...]:
@@ -171,7 +194,7 @@ def _served(world: World, cluster: Thing, row: dict[str, str]) -> bool:
 
 def _charts(world: World, cluster: Thing, row: dict[str, str]) -> bool:
     wanted = row["charts"].split("|") if row["charts"] else []
-    releases = [t for t in world.things.values() if t.token == RELEASE and t.cluster == cluster.key]
+    releases = [t for t in world.things.values() if t.token == charts.RELEASE and t.cluster == cluster.key]
     names = {text(plain_properties(r.inputs).get("chart")).rstrip("/").rpartition("/")[2] for r in releases}
     return any(w in names for w in wanted)
 

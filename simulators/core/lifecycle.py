@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -118,11 +118,19 @@ def _has_output(token: str, name: str) -> bool:
     return found is None or top in schema.fields(found[1])[0] or top in schema.outputs(token)
 
 
-def update(world: World, target: Target, token: str, thing: Thing, inputs: Properties) -> Made:
+def update(
+    world: World, target: Target, token: str, thing: Thing, inputs: Properties, ignored: Sequence[str] = ()
+) -> Made:
+    """What the program ignores keeps what is there: an autoscaler may have moved it since the program last looked."""
     kind = tables.kinds(target.cloud)[token]
+    inputs = copy.deepcopy(inputs)
+    for path in ignored:
+        live = paths.get(thing.inputs, paths.parse(path))
+        if live is not None and "*" not in path:
+            put(inputs, path, copy.deepcopy(live))
     refuse_invalid(world, target, token, plain_properties(inputs))
     kept = {k: v for k, v in thing.outputs.items() if k not in thing.inputs}
-    thing.inputs = copy.deepcopy(inputs)
+    thing.inputs = inputs
     thing.outputs = {**kept, **copy.deepcopy(inputs)}
     if token == "aws:ec2/launchTemplate:LaunchTemplate":
         thing.outputs["latestVersion"] = int(text(kept.get("latestVersion")) or 1) + 1
@@ -154,7 +162,8 @@ def delete(world: World, target: Target, token: str, thing: Thing, timeout: floa
 
 def remove(world: World, thing: Thing, now: float, cascade: bool = False) -> None:
     """Takes a thing out of the world, with all that lives in it."""
-    world.things.pop(thing.key, None)
+    if world.things.pop(thing.key, None) is not None:
+        world.note(thing, gone=True)
     world.failures.pop(thing.key, None)
     for inner in [*references.referrers(world, thing, "cascade"), *references.referrers(world, thing, "content")]:
         if inner.key in world.things:

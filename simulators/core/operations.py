@@ -9,6 +9,7 @@ from simulators.core import configuration, faults, kubernetes, lifecycle, paths,
 from simulators.core.checks import text
 from simulators.core.effects import CLUSTERS
 from simulators.core.lifecycle import CloudError, Made, Target
+from simulators.core.nodes import POOLS
 from simulators.core.values import Properties, plain_properties
 from simulators.core.world import Thing, World
 
@@ -23,6 +24,7 @@ class Call:
     id: str = ""
     inputs: Properties | None = None
     timeout: float = 0.0
+    ignored: tuple[str, ...] = ()  # paths of ignore_changes: what is there stays
 
 
 class KilledError(Exception):
@@ -39,6 +41,9 @@ def run(world: World, target: Target, call: Call) -> Made:
         after = _after(world, call, found)
         try:
             made = _faulty(world, aim, call, found, fault)
+            thing = world.find(aim.account, call.token, made.id)
+            if thing is not None:
+                world.note(thing)
         except CloudError as error:
             _record(world, call, name, error.seconds, after, f"failed: {error}")
             raise
@@ -122,30 +127,38 @@ def _before(world: World, target: Target, call: Call, found: Thing | None, fault
 
 def _do(world: World, target: Target, call: Call, found: Thing | None) -> Made:
     cluster = configuration.live_cluster(world, target)
+    before = copy.deepcopy(found)
     if call.op == "create":
         kubernetes.before_create(world, cluster, call.token, call.inputs or {})
         made = lifecycle.create(world, target, call.token, call.urn, call.inputs or {}, call.timeout)
-        return _ready(world, target, call, cluster, made)
+        return _ready(world, target, call, cluster, before, made)
     if call.op == "update":
         if found is None:
             raise CloudError(f"notFound: {call.id} does not exist any more")
-        made = lifecycle.update(world, target, call.token, found, call.inputs or {})
-        return _ready(world, target, call, cluster, made)
-    if found is None:
+        made = lifecycle.update(world, target, call.token, found, call.inputs or {}, call.ignored)
+        return _ready(world, target, call, cluster, before, made)
+    if found is None or before is None:
         return Made(id=call.id, outputs={}, seconds=0.0)  # gone already: a delete is done
     kubernetes.before_delete(world, cluster, found, call.timeout)
     seconds = lifecycle.delete(world, target, call.token, found, call.timeout)
+    if found.key not in world.things:
+        if cluster is not None:
+            kubernetes.gone(world, before)
+        elif found.token in POOLS:
+            seconds += kubernetes.pool_changed(world, before, None)
     return Made(id=call.id, outputs={}, seconds=seconds)
 
 
-def _ready(world: World, target: Target, call: Call, cluster: Thing | None, made: Made) -> Made:
+def _ready(world: World, target: Target, call: Call, cluster: Thing | None, before: Thing | None, made: Made) -> Made:
     """A workload is made when its pods run; until then it exists and is not ready."""
     thing = world.find(target.account, call.token, made.id)
+    if thing is not None and before is not None and thing.token in POOLS:
+        drain = kubernetes.pool_changed(world, before, thing)
+        return Made(id=made.id, outputs=made.outputs, seconds=made.seconds + drain)
     if cluster is None or thing is None:
         return made
-    readiness = kubernetes.readiness(world, cluster, thing, call.timeout)
+    readiness = kubernetes.readiness(world, cluster, before, thing, call.timeout)
     thing.not_ready = readiness.reason
-    thing.outputs = {**thing.outputs, **readiness.outputs}
     seconds = made.seconds + readiness.seconds
     return Made(id=made.id, outputs=copy.deepcopy(thing.outputs), seconds=seconds, not_ready=readiness.reason)
 

@@ -117,7 +117,10 @@ class Simulator(pg.ResourceProviderServicer):
         self._refuse_unplanned(token, inputs, context)
         if request.preview:
             return p.UpdateResponse(properties=to_struct({**from_struct(request.olds), **inputs}))
-        call = Call(op="update", token=token, urn=request.urn, id=request.id, inputs=inputs, timeout=request.timeout)
+        call = Call(
+            op="update", token=token, urn=request.urn, id=request.id, inputs=inputs, timeout=request.timeout,
+            ignored=tuple(request.ignoreChanges),
+        )  # fmt: skip
         made = self._run(call, context)
         return p.UpdateResponse(properties=to_struct(made.outputs))
 
@@ -164,7 +167,10 @@ class Simulator(pg.ResourceProviderServicer):
         try:
             made = operations.run(self.world, self.target, call)
         except KilledError:
-            os.kill(self.engine_pid, signal.SIGKILL)
+            with self.world.transaction():  # nothing else ends between what is written and the kill
+                if self.world.private:
+                    self.world.keep()
+                os.kill(self.engine_pid, signal.SIGKILL)
             _abort(context, grpc.StatusCode.UNAVAILABLE, "the engine was killed by a fault rule")
         except CloudError as error:
             _abort(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import os
@@ -39,6 +40,7 @@ class Thing:
     billable: bool = False
     why: str = ""
     not_ready: str = ""
+    state: Properties = field(default_factory=dict)  # what controllers decided: nodes of a pool, nodes of its pods
 
     @property
     def key(self) -> str:
@@ -62,6 +64,33 @@ class Operation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PodEvent:
+    """`ready` pods more (or fewer) of a workload, `offset_s` after the start of operation `seq`.
+
+    Fewer: from then on no endpoint; they go on serving for `lingers_s` and are killed after `grace_s`.
+    """
+
+    seq: int
+    offset_s: float
+    workload: str
+    cluster: str
+    ready: int
+    lingers_s: float = 0.0
+    grace_s: float = 0.0
+    exit_s: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One thing as operation `seq` left it; None: gone. The past, so that flows can be judged at any moment."""
+
+    seq: int
+    key: str
+    thing: Thing | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Leftover:
     """What is still there after everything was destroyed, and why."""
 
@@ -78,6 +107,7 @@ class World:
     """In memory; with `path` also in a file, so that several plugin processes share it and a kill loses nothing."""
 
     path: Path | None = None
+    private: bool = False  # one process alone uses the file, and says when: at the end of a run, and before a kill
     things: dict[str, Thing] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     taken: dict[str, tuple[float, str]] = field(default_factory=dict)  # scope -> (free at, reason)
@@ -85,6 +115,10 @@ class World:
     quotas: dict[str, int] = field(default_factory=dict)
     expired: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)  # key -> why its delete failed last
+    pods: list[PodEvent] = field(default_factory=list)
+    journal: list[Entry] = field(default_factory=list)
+    load: dict[str, float] = field(default_factory=dict)  # "workload glob|metric" -> total over all replicas
+    notices: list[str] = field(default_factory=list)  # what went wrong without failing an operation, in words
     phase_start: float = 0.0
     phase_owner: str = ""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -94,16 +128,16 @@ class World:
     def transaction(self) -> Iterator[None]:
         """Engines run steps in parallel and each provider is a process: one at a time, on the newest state."""
         with self._lock:
-            if self.path is None:
+            if self.path is None or self.private:
                 yield
                 return
             with self.path.with_suffix(".lock").open("a") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                self._load()
+                self.restore()
                 try:
                     yield
                 finally:
-                    self._save()
+                    self.keep()
 
     @property
     def horizon(self) -> float:
@@ -130,6 +164,25 @@ class World:
         )  # fmt: skip
         return start + seconds
 
+    def note(self, thing: Thing, gone: bool = False, seq: int | None = None) -> None:
+        """Keeps what an operation left of a thing, so that the past can be looked at."""
+        at = len(self.operations) if seq is None else seq
+        if thing.token.rpartition("/")[2].startswith("bucketObject"):
+            return  # many, and no flow depends on one
+        self.journal.append(Entry(seq=at, key=thing.key, thing=None if gone else copy.deepcopy(thing)))
+
+    def past(self, seq: int) -> dict[str, Thing]:
+        """What existed after operation `seq`, as far as it is kept."""
+        there: dict[str, Thing] = {}
+        for entry in self.journal:
+            if entry.seq > seq:
+                break
+            if entry.thing is None:
+                there.pop(entry.key, None)
+            else:
+                there[entry.key] = entry.thing
+        return there
+
     def settle(self, now: float) -> None:
         """Lets pass what time alone removes: traces with a date, windows of names."""
         for key in [k for k, t in self.things.items() if t.gone_at is not None and t.gone_at <= now]:
@@ -149,12 +202,13 @@ class World:
             for thing in found:
                 put(thing.inputs, path, value)
                 put(thing.outputs, path, value)
+                self.note(thing, seq=len(self.operations) - 1)
 
     def remove_by_hand(self, cloud: str, name: str) -> None:
         """A spot machine taken back, a node lost, a resource deleted in the console."""
         with self.transaction():
             for key in [k for k, t in self.things.items() if t.cloud == cloud and name in (t.name, t.id)]:
-                del self.things[key]
+                self.note(self.things.pop(key), gone=True, seq=len(self.operations) - 1)
 
     def leftovers(self) -> tuple[Leftover, ...]:
         """Everything that still exists, with the reason; after a clean destroy there is nothing."""
@@ -169,7 +223,7 @@ class World:
                 if t.gone_at is None or t.gone_at > now
             )  # fmt: skip
 
-    def _save(self) -> None:
+    def keep(self) -> None:
         assert self.path is not None
         state = {
             "things": [asdict(t) for t in self.things.values()],
@@ -179,6 +233,10 @@ class World:
             "quotas": self.quotas,
             "expired": self.expired,
             "failures": self.failures,
+            "pods": [asdict(e) for e in self.pods],
+            "journal": [asdict(e) for e in self.journal],
+            "load": self.load,
+            "notices": self.notices,
             "phase_start": self.phase_start,
             "phase_owner": self.phase_owner,
             "nonce": self.nonce,
@@ -187,7 +245,7 @@ class World:
         fresh.write_text(json.dumps(state), encoding="utf-8")
         fresh.replace(self.path)
 
-    def _load(self) -> None:
+    def restore(self) -> None:
         assert self.path is not None
         if not self.path.exists():
             return
@@ -198,4 +256,10 @@ class World:
         self.taken = {k: (v[0], v[1]) for k, v in state["taken"].items()}
         self.faults = tuple(Fault(**f) for f in state["faults"])
         self.quotas, self.expired, self.failures = state["quotas"], state["expired"], state["failures"]
+        self.pods = [PodEvent(**e) for e in state["pods"]]
+        self.journal = [
+            Entry(seq=e["seq"], key=e["key"], thing=Thing(**e["thing"]) if e["thing"] else None)
+            for e in state["journal"]
+        ]
+        self.load, self.notices = state["load"], state["notices"]
         self.phase_start, self.phase_owner, self.nonce = state["phase_start"], state["phase_owner"], state["nonce"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cloud_driver import CallError, Site, deployment, eks, gke, node_group, node_pool
 
-from simulators.core import kubernetes, nodes
+from simulators.core import charts, kubernetes, nodes
 from simulators.core.values import Json, Properties
 from simulators.core.world import World
 
@@ -128,9 +128,14 @@ def test_eks_gpu_needs_its_device_plugin() -> None:
     wanted = {**group.inputs, "instanceTypes": ["g5.xlarge"], "nodeGroupName": "gpu", "amiType": "AL2023_x86_64_NVIDIA"}
     site.cloud.create("aws:eks/nodeGroup:NodeGroup", "gpu", wanted)
     assert "Insufficient nvidia.com/gpu" in refused(site, deployment(containers=[GPU]))
-    plugin: Properties = {"chart": "nvidia-device-plugin", "namespace": "kube-system"}
-    site.kubernetes.create("kubernetes:helm.sh/v3:Release", "plugin", plugin)
-    site.kubernetes.create(DEPLOYMENT, "e", deployment("e", containers=[GPU]))
+    plugin: Properties = {"chart": "nvidia-device-plugin", "namespace": "kube-system", "values": {"affinity": {}}}
+    made = site.kubernetes.create("kubernetes:helm.sh/v3:Release", "plugin", plugin)
+    said = refused(site, deployment("e", containers=[GPU]))
+    assert "Insufficient nvidia.com/gpu" in said, "Helm merges maps: the chart still waits for labels of a discovery"
+    terms: Json = [{"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]
+    affinity: Json = {"nodeAffinity": {charts.REQUIRED: {"nodeSelectorTerms": terms}}}
+    site.kubernetes.update(made, {**plugin, "values": {"affinity": affinity}})
+    site.kubernetes.create(DEPLOYMENT, "f", deployment("f", containers=[GPU]))
 
 
 def test_a_node_keeps_part_of_itself() -> None:

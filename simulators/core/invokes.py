@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from simulators.core import templates
+from simulators.core import contents, templates
 from simulators.core.checks import text
 from simulators.core.lifecycle import CloudError, Target
 from simulators.core.values import Json, Properties, plain_properties
@@ -108,6 +109,12 @@ def _identity(world: World, target: Target, args: Properties) -> Properties:
     }
 
 
+def _random_password(world: World, target: Target, args: Properties) -> Properties:
+    """Another one at each call, as Secrets Manager draws them: a program that keeps none changes at each run."""
+    length = int(text(args.get("passwordLength")) or 32)
+    return {"randomPassword": secrets.token_hex(length)[:length], "id": target.defaults["region"]}
+
+
 def _availability_zones(world: World, target: Target, args: Properties) -> Properties:
     return {"names": _zones(target, ""), "zoneIds": [f"use1-az{i}" for i in (1, 2, 3)], "id": target.defaults["region"]}
 
@@ -117,12 +124,22 @@ def _project(world: World, target: Target, args: Properties) -> Properties:
     return {"projectId": project, "number": templates.NUMBER, "name": project, "id": f"projects/{project}"}
 
 
+_WHO = "rehearsal@slipway-test.iam.gserviceaccount.com"
+
+
+def _client(world: World, target: Target, args: Properties) -> Properties:
+    """Without a token: a rehearsal has none."""
+    place = {k: target.defaults.get(k, "") for k in ("project", "region", "zone")}
+    return {**place, "accessToken": "", "defaultLabels": {}, "id": "client"}
+
+
 def _region(world: World, target: Target, args: Properties) -> Properties:
     region = target.defaults["region"]
     return {"name": region, "region": region, "id": region, "endpoint": f"ec2.{region}.amazonaws.com"}
 
 
 _FUNCTIONS: dict[str, Function] = {
+    **contents.FUNCTIONS,
     NONCE: lambda world, target, _: {"nonce": world.nonce, "cloud": target.cloud},
     "aws:index/getCallerIdentity:getCallerIdentity": _identity,
     "aws:index/getRegion:getRegion": _region,
@@ -130,9 +147,15 @@ _FUNCTIONS: dict[str, Function] = {
     "aws:index/getAvailabilityZones:getAvailabilityZones": _availability_zones,
     "aws:iam/getPolicyDocument:getPolicyDocument": _policy_document,
     "aws:eks/getCluster:getCluster": _one("aws:eks/cluster:Cluster", "name"),
+    "aws:secretsmanager/getRandomPassword:getRandomPassword": _random_password,
     "aws:ec2/getVpc:getVpc": _one("aws:ec2/vpc:Vpc", "id"),
     "aws:resourcegroupstaggingapi/getResources:getResources": _tagged,
     "gcp:organizations/getProject:getProject": _project,
+    "gcp:organizations/getClientConfig:getClientConfig": _client,
+    "gcp:index/getClientConfig:getClientConfig": _client,
+    "gcp:organizations/getClientOpenIdUserInfo:getClientOpenIdUserInfo": lambda *_: {"email": _WHO, "id": _WHO},
+    "gcp:storage/getBucket:getBucket": _one("gcp:storage/bucket:Bucket", "name"),
+    "aws:s3/getBucket:getBucket": _one("aws:s3/bucket:Bucket", "bucket"),
     "gcp:compute/getZones:getZones": lambda _, target, __: {"names": _zones(target, "-"), "id": "zones"},
     "gcp:container/getCluster:getCluster": _one("gcp:container/cluster:Cluster", "name"),
     "gcp:compute/getNetwork:getNetwork": _one("gcp:compute/network:Network", "name"),

@@ -117,6 +117,8 @@ class World:
     failures: dict[str, str] = field(default_factory=dict)  # key -> why its delete failed last
     pods: list[PodEvent] = field(default_factory=list)
     journal: list[Entry] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)  # buckets (globs) in which nothing is any more
+    absent: list[str] = field(default_factory=list)  # buckets (globs) that do not exist
     load: dict[str, float] = field(default_factory=dict)  # "workload glob|metric" -> total over all replicas
     notices: list[str] = field(default_factory=list)  # what went wrong without failing an operation, in words
     phase_start: float = 0.0
@@ -235,6 +237,8 @@ class World:
             "failures": self.failures,
             "pods": [asdict(e) for e in self.pods],
             "journal": [asdict(e) for e in self.journal],
+            "emptied": self.emptied,
+            "absent": self.absent,
             "load": self.load,
             "notices": self.notices,
             "phase_start": self.phase_start,
@@ -261,5 +265,6 @@ class World:
             Entry(seq=e["seq"], key=e["key"], thing=Thing(**e["thing"]) if e["thing"] else None)
             for e in state["journal"]
         ]
+        self.emptied, self.absent = state["emptied"], state["absent"]
         self.load, self.notices = state["load"], state["notices"]
         self.phase_start, self.phase_owner, self.nonce = state["phase_start"], state["phase_owner"], state["nonce"]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serving.pod import Pod
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileContent:
@@ -103,5 +105,7 @@ class ContainerSpec:
     stop_timeout_s: float  # SIGTERM to SIGKILL, longer than the server's own exit time-out
     shm_mib: int
     shm_prefix: str | None = None  # names in /dev/shm that this server makes start so
+    metrics_path: str = "/metrics"
     image: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    pod: Pod | None = None  # on Kubernetes

@@ -6,37 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.envoy_cluster import GRPC, HTTP, TYPE, Json, cluster, seconds
+from serving.envoy_cluster import GRPC, HTTP, TYPE, Files, Json, Names, cluster, seconds, socket
+from serving.envoy_routes import BUFFER, V2, Interface, grpc_routes, http_routes
 from serving.facts import facts
 
-NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
-MODEL = f"/v2/models/{NAME}(/versions/[0-9]+)?"
-# What a client may ask: method, path. Everything else is refused: loading models, shared memory, trace and log
-# settings, statistics of other users' requests.
-HTTP_ROUTES = (
-    ("POST", f"{MODEL}/infer"),
-    ("GET", MODEL),
-    ("GET", f"{MODEL}/ready"),
-    ("GET", "/v2/health/(live|ready)"),
-    ("GET", "/v2/?"),
-)
-HTTP_REFUSED = ("/v2/models/stats",)  # has the form of a model's name
-GRPC_SERVICE = "/inference.GRPCInferenceService"
-GRPC_METHODS = (
-    "ServerLive",
-    "ServerReady",
-    "ModelReady",
-    "ServerMetadata",
-    "ModelMetadata",
-    "ModelInfer",
-    "ModelStreamInfer",
-)
-REFUSAL = "this entry serves predictions only: infer, ready and metadata of a model, health and metadata of the server"
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-BUFFER = "envoy.extensions.filters.http.buffer.v3."
+ADMIN = "admin"  # the cluster that is this Envoy's own admin interface
 
-
-__all__ = ["GRPC", "HTTP", "Endpoint", "Entry", "arguments", "bootstrap", "endpoints"]
+__all__ = ["GRPC", "HTTP", "Endpoint", "Entry", "Names", "arguments", "bootstrap", "endpoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +24,19 @@ class Entry:
     http_port: int
     grpc_port: int
     admin_port: int  # always on the loopback
-    endpoints_folder: str  # of http.json and grpc.json, as Envoy sees it
     max_request_s: float
     node: str
+    endpoints_folder: str | None = None  # of http.json and grpc.json, as Envoy sees it
+    names: Names | None = None  # else the servers are found by name
+    interface: Interface = V2
+    metrics_port: int | None = None  # statistics and readiness, and nothing else of the admin interface
+
+    @property
+    def found(self) -> Files | Names:
+        if self.names is not None:
+            return self.names
+        assert self.endpoints_folder is not None, "the servers are found by a folder or by a name"
+        return Files(folder=self.endpoints_folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +53,23 @@ def bootstrap(entry: Entry) -> str:
     """The configuration file, as JSON."""
     config: Json = {
         "node": {"id": entry.node, "cluster": "slipway"},
-        "admin": {"address": _socket("127.0.0.1", entry.admin_port)},
+        "admin": {"address": socket("127.0.0.1", entry.admin_port)},
         "static_resources": {
             "listeners": [
-                _listener(entry, HTTP, entry.http_port, "AUTO", _http_routes(entry)),
-                _listener(entry, GRPC, entry.grpc_port, "HTTP2", _grpc_routes(entry)),
+                _listener(entry, HTTP, entry.http_port, "AUTO", http_routes(entry.interface, entry.max_request_s)),
+                _listener(entry, GRPC, entry.grpc_port, "HTTP2", grpc_routes(entry.interface, entry.max_request_s)),
             ],
             "clusters": [
-                cluster(HTTP, entry.endpoints_folder, {"http_protocol_options": {}}),
-                cluster(GRPC, entry.endpoints_folder, {"http2_protocol_options": {}}),
+                cluster(HTTP, entry.found, {"http_protocol_options": {}}),
+                cluster(GRPC, entry.found, {"http2_protocol_options": {}}),
             ],
         },
     }
+    if entry.metrics_port is not None:
+        resources = config["static_resources"]
+        assert isinstance(resources, dict)
+        resources["listeners"].append(_metrics_listener(entry, entry.metrics_port))
+        resources["clusters"].append(_admin_cluster(entry))
     return json.dumps(config, indent=1) + "\n"
 
 
@@ -91,7 +83,7 @@ def endpoints(name: str, servers: Sequence[Endpoint]) -> str:
                 "lb_endpoints": [
                     {
                         "endpoint": {
-                            "address": _socket(s.address, s.port),
+                            "address": socket(s.address, s.port),
                             "health_check_config": {"port_value": s.health_port},
                         },
                         "health_status": "DRAINING" if s.draining else "UNKNOWN",
@@ -108,14 +100,6 @@ def arguments(config: str, *, mode: str = "serve", concurrency: int = 1) -> tupl
     """Envoy's command line after the executable; hot restart would leave shared memory behind."""
     words = ("-c", config, "--mode", mode, "--concurrency", str(concurrency), "--log-level", "warn")
     return (*words, "--disable-hot-restart")
-
-
-def _socket(address: str, port: int) -> Json:
-    return {"socket_address": {"address": address, "port_value": port}}
-
-
-def _timeout(entry: Entry) -> str:
-    return seconds(entry.max_request_s * 1000 + facts("envoy")["timeout_margin_ms"])
 
 
 def _listener(entry: Entry, name: str, port: int, codec: str, routes: list[Json]) -> Json:
@@ -144,7 +128,7 @@ def _listener(entry: Entry, name: str, port: int, codec: str, routes: list[Json]
     }
     return {
         "name": name,
-        "address": _socket(entry.address, port),
+        "address": socket(entry.address, port),
         # A request is kept until its answer begins, to be sent again elsewhere; what is longer than this is not.
         "per_connection_buffer_limit_bytes": numbers["max_request_bytes"],
         "filter_chains": [
@@ -153,65 +137,32 @@ def _listener(entry: Entry, name: str, port: int, codec: str, routes: list[Json]
     }
 
 
-def _http_routes(entry: Entry) -> list[Json]:
-    refused = [_refuse({"path": path}) for path in HTTP_REFUSED]
-    allowed = [
-        _route(entry, HTTP, {"safe_regex": {"regex": path}, "headers": [_method(method)]}, "5xx")
-        for method, path in HTTP_ROUTES
+def _metrics_listener(entry: Entry, port: int) -> Json:
+    """The admin interface stays on the loopback: it can also end this process and change its log."""
+    routes = [
+        {"match": {"path": path}, "route": {"cluster": ADMIN, "timeout": "5s"}}
+        for path in ("/stats/prometheus", "/ready")
     ]
-    return [*refused, *allowed, _refuse({"prefix": "/"})]
-
-
-def _grpc_routes(entry: Entry) -> list[Json]:
-    # The last three are gRPC statuses: what a stopping server or a dead Python stub answers.
-    statuses = "5xx,unavailable,internal,cancelled"
-    allowed = [
-        _route(entry, GRPC, {"path": f"{GRPC_SERVICE}/{method}", "grpc": {}}, statuses) for method in GRPC_METHODS
-    ]
-    # A stream has no end to wait for: it is passed on as it comes.
-    stream = next(r for r, method in zip(allowed, GRPC_METHODS, strict=True) if method == "ModelStreamInfer")
-    unbuffered: Json = {"@type": f"{TYPE}{BUFFER}BufferPerRoute", "disabled": True}
-    stream["typed_per_filter_config"] = {"envoy.filters.http.buffer": unbuffered}
-    return [*allowed, _refuse({"prefix": "/"})]
-
-
-def _method(method: str) -> Json:
-    return {"name": ":method", "string_match": {"exact": method}}
-
-
-def _refuse(match: Json) -> Json:
-    return {
-        "match": match,
-        "direct_response": {"status": 403, "body": {"inline_string": json.dumps({"error": REFUSAL}) + "\n"}},
-        "response_headers_to_add": [
+    manager: Json = {
+        "@type": TYPE + MANAGER,
+        "stat_prefix": "metrics",
+        "route_config": {"name": "metrics", "virtual_hosts": [{"name": "metrics", "domains": ["*"], "routes": routes}]},
+        "http_filters": [
             {
-                "header": {"key": "content-type", "value": "application/json"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"},
             }
         ],
     }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    return {"name": "metrics", "address": socket(entry.address, port), "filter_chains": [chain]}
 
 
-def _route(entry: Entry, to: str, match: Json, retry_on: str) -> Json:
-    previous_hosts: Json = {
-        "name": "envoy.retry_host_predicates.previous_hosts",
-        "typed_config": {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-    }
-    tries = facts("envoy")["num_retries"]
+def _admin_cluster(entry: Entry) -> Json:
+    endpoint = {"endpoint": {"address": socket("127.0.0.1", entry.admin_port)}}
     return {
-        "match": match,
-        "route": {
-            "cluster": to,
-            "timeout": _timeout(entry),
-            "retry_policy": {
-                "retry_on": f"{retry_on},reset,connect-failure,refused-stream",
-                "num_retries": tries,
-                "retry_back_off": {
-                    "base_interval": seconds(facts("envoy")["retry_base_ms"]),
-                    "max_interval": seconds(facts("envoy")["retry_max_ms"]),
-                },
-                "retry_host_predicate": [previous_hosts],
-                "host_selection_retry_max_attempts": tries,
-            },
-        },
+        "name": ADMIN,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": ADMIN, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from serving.facts import facts
 
@@ -20,18 +21,32 @@ def seconds(ms: float) -> str:
     return f"{ms / 1000:g}s"
 
 
-def cluster(name: str, endpoints_folder: str, protocol: Json) -> Json:
-    """The servers of one protocol, from the endpoint file of this name."""
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Servers from an endpoint file for each protocol."""
+
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """Servers from the addresses of a name, such as those of a headless Service: its ready pods."""
+
+    host: str
+    ports: Mapping[str, int]  # by cluster
+    health_path: str  # on the HTTP port
+
+
+def socket(address: str, port: int) -> Json:
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def cluster(name: str, found: Files | Names, protocol: Json) -> Json:
+    """The servers of one protocol."""
     numbers = facts("envoy")
     return {
         "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {
-            "eds_config": {
-                "resource_api_version": "V3",
-                "path_config_source": {"path": f"{endpoints_folder}/{name}.json"},
-            }
-        },
+        **(_by_files(name, found) if isinstance(found, Files) else _by_name(name, found)),
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {
             "healthy_panic_threshold": {"value": numbers["panic_percent"]},
@@ -43,7 +58,7 @@ def cluster(name: str, endpoints_folder: str, protocol: Json) -> Json:
         "connect_timeout": seconds(numbers["connect_timeout_ms"]),
         "ignore_health_on_host_removal": True,  # a removed server is let go at once, so that it can stop
         "circuit_breakers": {"thresholds": [_limits()]},
-        "health_checks": [_health_check()],
+        "health_checks": [_health_check("/v2/health/ready" if isinstance(found, Files) else found.health_path)],
         "outlier_detection": {
             "consecutive_5xx": numbers["consecutive_5xx"],
             "interval": "1s",
@@ -73,7 +88,26 @@ def _limits() -> Json:
     }
 
 
-def _health_check() -> Json:
+def _by_files(name: str, found: Files) -> Json:
+    source = {"resource_api_version": "V3", "path_config_source": {"path": f"{found.folder}/{name}.json"}}
+    return {"type": "EDS", "eds_cluster_config": {"eds_config": source}}
+
+
+def _by_name(name: str, found: Names) -> Json:
+    """Asked again at a fixed pace: the cluster's DNS answers from its cache until the record's time to live is over."""
+    endpoint = {
+        "address": socket(found.host, found.ports[name]),
+        "health_check_config": {"port_value": found.ports[HTTP]},
+    }
+    return {
+        "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
+        "dns_refresh_rate": seconds(facts("envoy")["dns_refresh_ms"]),
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
+    }
+
+
+def _health_check(path: str) -> Json:
     numbers = facts("envoy")
     interval = seconds(numbers["health_interval_ms"])
     return {
@@ -83,7 +117,7 @@ def _health_check() -> Json:
         "unhealthy_threshold": numbers["unhealthy_threshold"],
         "healthy_threshold": 1,
         # Plain HTTP also for gRPC servers: each endpoint names the port of its health URL.
-        "http_health_check": {"path": "/v2/health/ready", "codec_client_type": "HTTP1"},
+        "http_health_check": {"path": path, "codec_client_type": "HTTP1"},
     }
 
 

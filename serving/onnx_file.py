@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from serving.container import Tensor
+from serving.signature import NotServable, Port, Signature
 
 # ONNX Runtime's name -> V2 datatype, numpy type. Others (sequences, maps, complex) have no V2 form.
 TYPES: dict[str, tuple[str, type[np.generic]]] = {
@@ -32,41 +32,6 @@ TYPES: dict[str, tuple[str, type[np.generic]]] = {
 Array = npt.NDArray[np.generic]
 LONGEST_ANSWER = 4096  # values of an output that a probe compares; of a longer one only the shape
 FILL = 1
-
-
-class NotServable(Exception):  # noqa: N818  -- a finding about the file, told to the user as it stands
-    """The file is not a network that can be served, and why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Port:
-    """One input or output; `dims` without the batch dimension, -1 where the size is free."""
-
-    name: str
-    datatype: str
-    dims: tuple[int, ...]
-
-    @property
-    def no_dims(self) -> tuple[int, ...]:
-        """Triton has no items without dimensions: one is served as of size 1 and reshaped before the network."""
-        return () if self.dims else (1,)
-
-    @property
-    def item_bytes(self) -> int | None:
-        """Bytes of one item, where that is fixed."""
-        if -1 in self.dims or self.datatype == "BYTES":
-            return None
-        size = next(np.dtype(t).itemsize for name, t in TYPES.values() if name == self.datatype)
-        return size * int(np.prod(self.dims, dtype=np.int64))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Signature:
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    batched: bool  # the first dimension of every input and output is free
-    probe_inputs: tuple[Tensor, ...]
-    probe_outputs: tuple[Tensor, ...]
 
 
 @cache

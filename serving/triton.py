@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.plan import ModelServing, Plan
-from infra.spec import Model, SpecError
-from infra.spec.problems import problem
-from serving import onnx_file, python_stub, triton_config
+from infra.plan import Plan
+from serving import python_stub, triton_config
 from serving.container import ContainerSpec, FileContent, InferProbe, Ports, Tensor
 from serving.facts import facts, rows
-from serving.onnx_file import NotServable, Port, Signature
+from serving.signature import Port
+from serving.triton_source import LOCAL, Served, read, takes_features
 
 HERE = Path(__file__).resolve().parent
 SHIM = HERE / "triton_models" / "onnx_shim" / "model.py"
@@ -20,7 +19,6 @@ BY_ID = HERE / "triton_models" / "features_by_id" / "model.py"
 BY_ID_SUFFIX = "_by_id"
 ID = Port(name="id", datatype="BYTES", dims=(1,))
 EMPTY_ID = "empty id"  # what the by-id model refuses before it asks the store: a probe that needs no store
-LOCAL = "local"  # the Triton of the package has the Python backend only; every other target has the real ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +27,6 @@ class Store:
 
     url: str  # redis://host:port/db
     key_prefix: str  # <stack>:features:
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Served:
-    """One model, with what was learnt of its file."""
-
-    model: Model
-    index: int
-    settings: ModelServing
-    files: Mapping[str, FileContent]
-    signature: Signature | None
 
 
 def by_id_name(model: str) -> str:
@@ -55,9 +42,9 @@ def repository(
     and gives them back as successes without outputs (measured): not for a model that may refuse an input.
     """
     files: dict[str, FileContent] = {}
-    for served in _read(plan, target, project):
+    for served in read(plan, target, project):
         files |= _model_files(plan, served, target, served.model.name in cached)
-        if store is not None and _takes_features(plan, served):
+        if store is not None and takes_features(plan, served):
             files |= _by_id_files(plan, served, store)
     return dict(sorted(files.items()))
 
@@ -76,7 +63,7 @@ def container(
     cached: Collection[str] = (),
 ) -> ContainerSpec:
     """The server; `name` also begins its regions in /dev/shm, so it must be unique on a machine."""
-    served = _read(plan, target, project)
+    served = read(plan, target, project)
     files = repository(plan, target, project=project, store=store, cached=cached)
     numbers = facts("triton")
     values: dict[str, object] = {
@@ -96,11 +83,11 @@ def container(
         name=name,
         image=plan.spec.image,
         command=(f"{home}/bin/tritonserver",),
-        args=tuple(_flags(target, values)),
+        args=tuple(flags(target, values)),
         ports=ports,
         models_path=models_path,
         files=files,
-        probes=tuple(_probes(plan, served, store)),
+        probes=tuple(probes(plan, served, store)),
         ready_path="/v2/health/ready",
         live_path="/v2/health/live",
         startup_s=numbers["startup_s"] + size_mib / numbers["load_mib_per_s"],
@@ -114,14 +101,14 @@ def container(
 def served_names(plan: Plan, *, project: Path, target: str, store: Store | None) -> tuple[str, ...]:
     """Every model that a client may ask, in the plan's order."""
     names: list[str] = []
-    for served in _read(plan, target, project):
+    for served in read(plan, target, project):
         names.append(served.model.name)
-        if store is not None and _takes_features(plan, served):
+        if store is not None and takes_features(plan, served):
             names.append(by_id_name(served.model.name))
     return tuple(names)
 
 
-def _flags(target: str, values: Mapping[str, object]) -> Iterator[str]:
+def flags(target: str, values: Mapping[str, object]) -> Iterator[str]:
     """The rows of the table that this target has and whose values are known."""
     for row in rows("triton_flags.csv"):
         if row["target"] not in ("any", target):
@@ -131,58 +118,8 @@ def _flags(target: str, values: Mapping[str, object]) -> Iterator[str]:
             yield f"--{row['flag']}" + (f"={row['value'].format(**values)}" if row["value"] else "")
 
 
-def _read(plan: Plan, target: str, project: Path) -> tuple[_Served, ...]:
-    """Reads every model's file once; all faults together."""
-    found, served = [], []
-    for model in plan.models:
-        index = plan.spec.models.index(model)
-        try:
-            files, signature = _source(model, target, project)
-            settings = plan.serving.of(model)
-            if signature is not None and not signature.batched and settings.max_batch > 1:
-                raise NotServable(
-                    "its first dimension is fixed, so it cannot take a batch; export it with a free one, "
-                    f"or set models[{index}].max_batch to 1"
-                )
-            served.append(_Served(model=model, index=index, settings=settings, files=files, signature=signature))
-        except NotServable as e:
-            found.append(problem(("models", index, "storage_uri"), f"{model.storage_uri}: {e}"))
-    if found:
-        raise SpecError(found)
-    return tuple(served)
-
-
-def _source(model: Model, target: str, project: Path) -> tuple[Mapping[str, FileContent], Signature | None]:
-    """The model's files by name inside its version folder; a model in a bucket has none here."""
-    if "://" in model.storage_uri:
-        if target == LOCAL:
-            raise NotServable("the local stack serves files of this machine only; give a local path")
-        return {}, None
-    formats = {r["format"]: r for r in rows("model_formats.csv")}
-    if model.format not in formats or (target == LOCAL and model.format != "onnx"):
-        raise NotServable(f"Triton cannot serve the format {model.format} here; export the model to onnx")
-    path = project / model.storage_uri
-    wanted = formats[model.format]["file"]
-    suffix = Path(wanted).suffix
-    if not path.exists():
-        raise NotServable("there is no such file or folder; the path starts at the folder of Pulumi.yaml")
-    if path.is_file():
-        main, files = path, {wanted: FileContent.of_file(path, project)}
-    else:
-        folder = path / str(model.version) if (path / str(model.version)).is_dir() else path
-        mains = sorted(folder.glob(f"*{suffix}"))
-        if len(mains) != 1:
-            raise NotServable(f"the folder must hold one {suffix} file, and holds {len(mains)}")
-        main = mains[0]
-        files = {
-            wanted if f == main else f.relative_to(folder).as_posix(): FileContent.of_file(f, project)
-            for f in sorted(folder.rglob("*"))
-            if f.is_file()
-        }
-    return files, onnx_file.read(main, files[wanted].sha256) if model.format == "onnx" else None
-
-
-def _model_files(plan: Plan, served: _Served, target: str, response_cache: bool) -> dict[str, FileContent]:
+def model_config(plan: Plan, served: Served, target: str, gpus: int, response_cache: bool) -> str:
+    """The text of config.pbtxt; `gpus` is what one server sees of them."""
     shimmed = target == LOCAL
     backend = (
         "python"
@@ -190,14 +127,13 @@ def _model_files(plan: Plan, served: _Served, target: str, response_cache: bool)
         else next(r["backend"] for r in rows("model_formats.csv") if r["format"] == served.model.format)
     )
     signature = served.signature
-    gpu = any(p.accelerator != "none" for p in plan.pools) and not shimmed
-    text = triton_config.render(
+    return triton_config.render(
         triton_config.ModelConfig(
             name=served.model.name,
             backend=backend,
             settings=served.settings,
-            kind="KIND_GPU" if gpu else "KIND_CPU",
-            instances=_instances(plan, served, gpu),
+            kind="KIND_GPU" if gpus else "KIND_CPU",
+            instances=_instances(served, gpus),
             max_queue=_max_queue(plan, served),
             queue_timeout_us=int(plan.spec.max_request_s * 1e6),
             inputs=signature.inputs if signature else (),
@@ -205,22 +141,27 @@ def _model_files(plan: Plan, served: _Served, target: str, response_cache: bool)
             batched=signature.batched if signature else True,
             parameters={"intra_op_threads": str(facts("triton")["intra_op_threads"])} if shimmed else {},
             response_cache=response_cache,
+            versions=tuple(sorted(m.version for m in plan.models if m.name == served.model.name)),
         )
     )
+
+
+def _model_files(plan: Plan, served: Served, target: str, response_cache: bool) -> dict[str, FileContent]:
+    gpus = 0 if target == LOCAL else max(p.accelerator_count for p in plan.pools)
+    text = model_config(plan, served, target, gpus, response_cache)
     version = f"{served.model.name}/{served.model.version}"
     files = {f"{version}/{name}": content for name, content in served.files.items()}
-    if shimmed:
+    if target == LOCAL:
         files[f"{version}/model.py"] = FileContent.of_text(SHIM.read_text())
     return {f"{served.model.name}/config.pbtxt": FileContent.of_text(text), **files}
 
 
-def _instances(plan: Plan, served: _Served, gpu: bool) -> int:
-    """Triton counts instances on each GPU, the plan in each server."""
-    gpus = max(p.accelerator_count for p in plan.pools) if gpu else 1
+def _instances(served: Served, gpus: int) -> int:
+    """Triton counts instances on each GPU that it sees, the plan in each server."""
     return max(1, served.settings.instances // max(1, gpus))
 
 
-def _max_queue(plan: Plan, served: _Served) -> int:
+def _max_queue(plan: Plan, served: Served) -> int:
     """As many requests as can be answered within the longest allowed time; what comes on top is refused at once."""
     slowest = max(served.model.profile.values(), key=lambda p: p.base_ms + p.per_item_ms)
     size = served.settings.max_batch
@@ -228,15 +169,7 @@ def _max_queue(plan: Plan, served: _Served) -> int:
     return max(1, int(batches)) * size * served.settings.instances
 
 
-def _takes_features(plan: Plan, served: _Served) -> bool:
-    """Whether the store's values are this model's input: one input, of just that many bytes."""
-    features, signature = plan.spec.features, served.signature
-    if features is None or signature is None or not signature.batched or len(signature.inputs) != 1:
-        return False
-    return signature.inputs[0].item_bytes == features.value_bytes
-
-
-def _by_id_files(plan: Plan, served: _Served, store: Store) -> dict[str, FileContent]:
+def _by_id_files(plan: Plan, served: Served, store: Store) -> dict[str, FileContent]:
     assert served.signature is not None
     assert plan.spec.features is not None
     name, numbers = by_id_name(served.model.name), facts("features")
@@ -274,10 +207,10 @@ def _by_id_files(plan: Plan, served: _Served, store: Store) -> dict[str, FileCon
     }
 
 
-def _probes(plan: Plan, served: Iterable[_Served], store: Store | None) -> Iterator[InferProbe]:
+def probes(plan: Plan, served: Iterable[Served], store: Store | None) -> Iterator[InferProbe]:
     for s in served:
         if s.signature is not None:
             yield InferProbe(model=s.model.name, inputs=s.signature.probe_inputs, outputs=s.signature.probe_outputs)
-        if store is not None and _takes_features(plan, s):
+        if store is not None and takes_features(plan, s):
             empty = Tensor(name=ID.name, datatype=ID.datatype, shape=(1, 1), fill="")
             yield InferProbe(model=by_id_name(s.model.name), inputs=(empty,), error=EMPTY_ID)

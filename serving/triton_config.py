@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from infra.plan import ModelServing
-from serving.onnx_file import Port
+from serving.signature import Port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class ModelConfig:
     parameters: Mapping[str, str] = field(default_factory=dict)
     response_cache: bool = False
     warm: bool = True
+    versions: tuple[int, ...] = ()  # empty: the version of the settings alone
 
 
 def render(config: ModelConfig) -> str:
@@ -38,7 +39,7 @@ def render(config: ModelConfig) -> str:
         backend=config.backend,
         max_batch_size=config.settings.max_batch if config.batched else 0,
         version_policy=pb.ModelVersionPolicy(
-            specific=pb.ModelVersionPolicy.Specific(versions=[config.settings.version])
+            specific=pb.ModelVersionPolicy.Specific(versions=config.versions or [config.settings.version])
         ),
         instance_group=[
             pb.ModelInstanceGroup(count=config.instances, kind=pb.ModelInstanceGroup.Kind.Value(config.kind))

@@ -23,6 +23,7 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving import envoy
+from serving.envoy_routes import V2
 from tests.serving.conftest import Stack
 from tests.serving.servers import answers, ask, by_id, by_pixels, free_ports, outputs, running, wait_for
 
@@ -262,7 +263,7 @@ def test_control_of_the_server_does_not_pass(front: Entry, method: str, path: st
     if "?" in path:
         assert status == 200  # a query is no path
     else:
-        assert (status, answer) == (403, {"error": envoy.REFUSAL})
+        assert (status, answer) == (403, {"error": V2.refusal})
 
 
 @pytest.mark.real
@@ -299,7 +300,7 @@ def test_control_over_grpc_does_not_pass(front: Entry, method: str, request_type
 def test_every_method_of_the_service_is_let_through_or_refused_on_purpose() -> None:
     """A method that a newer protocol brings is refused until it is named."""
     (service,) = service_pb2.DESCRIPTOR.services_by_name.values()
-    assert set(envoy.GRPC_METHODS) <= {m.name for m in service.methods}
+    assert set(V2.grpc_methods) <= {m.name for m in service.methods}
 
 
 @pytest.mark.real

@@ -1,0 +1,209 @@
+"""TensorFlow Serving on Kubernetes: the stock image, its configuration from the plan, a drain without its help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from infra.plan import Kind, ModelServing, Plan, Pool
+from infra.spec import Model, SpecError
+from infra.spec.problems import Problem, problem
+from serving import pod_shape, sync, tf_serving_config
+from serving.container import ContainerSpec, FileContent, Ports
+from serving.facts import facts, rows
+from serving.images import server_image
+from serving.pod import Folder, Init, Pod
+from serving.tf_serving_config import Batching, Served
+from serving.triton_source import settings_of
+from serving.upload import Upload
+
+KIND = Kind(
+    name="tf-serving",
+    unsupported={"local": "its server is published as an image alone; use triton, or rehearse a cloud stack"},
+)
+CONFIG, MODELS = "/slipway", "/models"
+PORTS = Ports(http=8501, grpc=8500, metrics=8501)  # metrics come on the REST port
+METRICS_PATH = "/monitoring/prometheus/metrics"
+SAVED_MODEL = "saved_model.pb"
+# The stock binary is built for AVX and dies of an illegal instruction without it. `exec`: no shell stands between the
+# kubelet and the server.
+START = (
+    "grep -qw avx /proc/cpuinfo || { echo 'this machine has no AVX, which the stock TensorFlow Serving needs: "
+    "set image to one of your own with tensorflow-model-server-universal' >&2; exit 1; }; "
+    'exec tensorflow_model_server "$@"'
+)
+
+
+def uploads(plan: Plan, *, project: Path) -> Upload | None:
+    """Files of this machine that the stack puts into a bucket of its own: <model>/<version>/<file>."""
+    files: dict[str, FileContent] = {}
+    found: list[Problem] = []
+    for model in plan.models:
+        if "://" not in model.storage_uri:
+            folder = _folder(project, model)
+            if folder is None:
+                at = ("models", plan.spec.models.index(model), "storage_uri")
+                found.append(problem(at, f"{model.storage_uri}: no {SAVED_MODEL} there, nor in {model.version}/ below"))
+                continue
+            for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                key = f"{model.name}/{model.version}/{path.relative_to(folder).as_posix()}"
+                files[key] = FileContent.of_file(path, project)
+    if found:
+        raise SpecError(found)
+    return Upload(files=files) if files else None
+
+
+def pod(
+    plan: Plan,
+    pool: Pool,
+    *,
+    project: Path,
+    uploaded: object | None = None,
+    env: Mapping[str, object] | None = None,
+) -> ContainerSpec:
+    """The server of one pool; `uploaded` is the address of what `uploads` named, text or a resource's output."""
+    init = _init(plan, uploaded)
+    size_mib = math.ceil(sum(m.size_mib for m in plan.models))
+    numbers, shape = facts("tf-serving"), facts("pod")
+    startup_s = numbers["startup_s"] + size_mib / numbers["load_mib_per_s"]
+    folders = {
+        "/tmp": Folder(mib=shape["temporary_mib"]),
+        **({MODELS: Folder(mib=2 * size_mib + shape["temporary_mib"])} if init else {}),
+    }
+    last = plan.models[-1].name
+    ready, live = f"/v1/models/{last}/metadata", f"/v1/models/{last}"
+    # It has no handler for SIGTERM: what is under way ends while it still serves, and then it is killed.
+    pre_stop = pod_shape.seen_going_s(plan) + plan.serving.exit_timeout_s
+    return ContainerSpec(
+        name="server",
+        image=server_image(plan, pool),
+        command=("bash", "-c", START, "tensorflow_model_server"),
+        args=tuple(_flags(plan, pool)),
+        ports=PORTS,
+        models_path=MODELS,
+        files={},
+        probes=(),
+        ready_path=ready,
+        live_path=live,
+        metrics_path=METRICS_PATH,
+        startup_s=startup_s,
+        stop_timeout_s=shape["stop_margin_s"],
+        shm_mib=0,
+        pod=Pod(
+            image=server_image(plan, pool),
+            resources=pod_shape.resources(pool, sum(f.mib for f in folders.values())),
+            **pod_shape.checks(plan, ready=ready, live=live, own_s=startup_s),
+            pre_stop_s=pre_stop,
+            grace_s=pre_stop + shape["stop_margin_s"],
+            config_path=CONFIG,
+            config=_config(plan, pool, synced=init is not None),
+            folders=folders,
+            env={"HOME": "/tmp", **(env or {})},
+            init=init,
+            ready_within_s=pod_shape.ready_within_s(plan),
+        ),
+    )
+
+
+def served_names(plan: Plan) -> tuple[str, ...]:
+    """Every model that a client may ask, in the plan's order."""
+    return tuple(dict.fromkeys(m.name for m in plan.models))
+
+
+def _config(plan: Plan, pool: Pool, *, synced: bool) -> dict[str, str]:
+    models = [
+        Served(
+            name=name,
+            base_path=f"{MODELS}/{name}" if synced else _versions(plan, name)[0].storage_uri.rstrip("/"),
+            versions=tuple(sorted(m.version for m in _versions(plan, name))),
+            labels={k: v for m in _versions(plan, name) for k, v in m.labels.items()},
+        )
+        for name in served_names(plan)
+    ]
+    return {
+        "models.config": tf_serving_config.model_config_list(models),
+        "batching.config": tf_serving_config.batching_parameters(_batching(plan, pool)),
+        "monitoring.config": tf_serving_config.monitoring_config(METRICS_PATH),
+        **(sync.files() if synced else {}),
+    }
+
+
+def _settings(plan: Plan, pool: Pool) -> list[ModelServing]:
+    return [settings_of(plan, m, pool) for m in plan.models]
+
+
+def _batching(plan: Plan, pool: Pool) -> Batching:
+    """One set for all models: the smallest batch and the shortest wait of any keep the SLO of each."""
+    settings = _settings(plan, pool)
+    size, threads = min(s.max_batch for s in settings), sum(s.instances for s in settings)
+    slowest = max((p for m in plan.models for p in m.profile.values()), key=lambda p: p.base_ms + p.per_item_ms * size)
+    in_time = plan.spec.max_request_s * 1000 / (slowest.base_ms + slowest.per_item_ms * size)
+    return Batching(
+        max_batch_size=size,
+        batch_timeout_micros=min(s.queue_delay_us for s in settings),
+        max_enqueued_batches=max(1, int(in_time)) * threads,
+        num_batch_threads=threads,
+        allowed_batch_sizes=tuple(sorted({size, *(1 << i for i in range(size.bit_length()) if 1 << i < size)})),
+    )
+
+
+def _flags(plan: Plan, pool: Pool) -> Iterator[str]:
+    shared = pool.accelerator != "none" and pool.replicas_per_node > pool.accelerator_count
+    threads = max(1, int(pool.vcpus)) if pool.accelerator != "none" else facts("triton")["intra_op_threads"]
+    fraction = facts("tf-serving")["gpu_memory_percent"] / 100 * pool.accelerator_count / pool.replicas_per_node
+    values: dict[str, object] = {
+        "grpc": PORTS.grpc,
+        "http": PORTS.http,
+        "config": CONFIG,
+        "request_ms": int(plan.spec.max_request_s * 1000),
+        "intra": threads,
+        "inter": threads,
+        "gpu_memory": f"{fraction:.3g}" if shared else None,
+    }
+    for row in rows("tf_serving_flags.csv"):
+        if not any(v is None and "{" + k + "}" in row["value"] for k, v in values.items()):
+            yield f"--{row['flag']}={row['value'].format(**values)}"
+
+
+def _versions(plan: Plan, name: str) -> list[Model]:
+    return [m for m in plan.models if m.name == name]
+
+
+def _init(plan: Plan, uploaded: object | None) -> Init | None:
+    """The copy into the pod, where the server cannot read: s3, and addresses that its configuration cannot name."""
+    found = list(_scattered(plan))
+    if found:
+        raise SpecError(found)
+    if plan.spec.model_access == "mount":
+        reason = "mount is not built for server tf-serving"
+        raise SpecError([problem(("model_access",), reason, allowed=("direct", "sync"))])
+    local = any("://" not in m.storage_uri for m in plan.models)
+    if not local and plan.spec.model_access == "direct":
+        return None
+    sources: dict[str, tuple[object, str]] = {}
+    for name in served_names(plan):
+        address = _versions(plan, name)[0].storage_uri
+        if "://" in address:
+            sources[name] = (address.rstrip("/"), "")
+        else:
+            assert uploaded is not None, "the address of the uploaded files"
+            sources[name] = (uploaded, name)
+    return sync.init(plan, sources, MODELS)
+
+
+def _scattered(plan: Plan) -> Iterator[Problem]:
+    """The versions of a model are folders of one place."""
+    for name in served_names(plan):
+        first, *others = _versions(plan, name)
+        for model in others:
+            ours, theirs = (("://" in m.storage_uri, m.storage_uri.rstrip("/")) for m in (first, model))
+            if ours != theirs and (ours[0] or theirs[0]):
+                at = ("models", plan.spec.models.index(model), "storage_uri")
+                yield problem(at, f"{theirs[1]} differs from {ours[1]}, and the versions of {name} stand in one folder")
+
+
+def _folder(project: Path, model: Model) -> Path | None:
+    """Where the SavedModel is: the path itself, or the version's folder in it."""
+    path = project / model.storage_uri
+    return next((p for p in (path / str(model.version), path) if (p / SAVED_MODEL).is_file()), None)

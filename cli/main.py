@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import catalog
-from cli.commands import changing, looking, planning, removing, serving
+from cli.commands import changing, looking, planning, rehearsing, removing, serving
 from cli.errors import FAILED, INTERRUPTED, MEANING, USAGE, CliError
 from cli.profile import profile_command
 from cli.session import Globals
@@ -73,6 +73,7 @@ def options(
 COMMANDS = (
     planning.plan,
     planning.compare,
+    rehearsing.rehearse,
     changing.preview,
     changing.up,
     changing.switch,

@@ -3,72 +3,85 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from simulators.core.world import Operation
 
+Needs = Callable[[Operation], Iterable[str]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """`steps` in order of start; `critical` are the URNs of the longest chain, first to last."""
+    """`steps` in order of start; `chain` is the longest chain of steps, first to last, `critical` its URNs."""
 
     steps: tuple[Operation, ...]
     makespan_s: float
     critical: tuple[str, ...]
+    chain: tuple[Operation, ...] = ()
 
 
 def schedule(operations: Sequence[Operation], dependencies: Mapping[str, Sequence[str]], parallel: int) -> Timeline:
     """`dependencies`: URN -> URNs that it needs, as the engine's state has them; deletes run in the other direction.
 
     As the engines do it: a step starts when all that it waits for is done and fewer than `parallel` run;
-    deletes come after all creates and updates.
+    deletes come after all creates and updates, except one before a replacement: it stands where its create does.
     """
-    makes = [o for o in operations if o.op != "delete"]
-    deletes = [o for o in operations if o.op == "delete"]
-    cause: dict[str, str] = {}
-    steps = _run(makes, lambda urn: dependencies.get(urn, ()), parallel, 0.0, cause)
-    middle = max((s.end_s for s in steps), default=0.0)
+    operations = sorted(operations, key=lambda o: o.seq)
+    created = {o.urn: o.seq for o in operations if o.op == "create"}
+    last = [o for o in operations if o.op == "delete" and created.get(o.urn, -1) < o.seq]
+    late = {o.seq for o in last}
+    first = [o for o in operations if o.seq not in late]
     dependents: dict[str, list[str]] = {}
     for urn, needed in dependencies.items():
         for one in needed:
             dependents.setdefault(one, []).append(urn)
-    steps += _run(deletes, lambda urn: dependents.get(urn, ()), parallel, middle, cause)
-    last = max(steps, key=lambda s: s.end_s, default=None)
+
+    def upwards(one: Operation) -> Iterable[str]:
+        found = dependencies.get(one.urn, ())
+        return (*found, *dependents.get(one.urn, ())) if one.op == "delete" else found
+
+    cause: dict[int, int] = {}
+    steps = _run(first, upwards, parallel, None, cause)
+    middle = max(steps, key=lambda s: s.end_s, default=None)
+    steps += _run(last, lambda one: dependents.get(one.urn, ()), parallel, middle, cause)
+    end = max(steps, key=lambda s: s.end_s, default=None)
+    chain = _chain(end, {s.seq: s for s in steps}, cause) if end else ()
     return Timeline(
         steps=tuple(sorted(steps, key=lambda s: (s.start_s, s.seq))),
-        makespan_s=last.end_s if last else 0.0,
-        critical=_chain(last.urn, cause) if last else (),
+        makespan_s=end.end_s if end else 0.0,
+        critical=tuple(dict.fromkeys(s.urn for s in chain)),
+        chain=chain,
     )
 
 
 def _run(
-    operations: Sequence[Operation],
-    needs: Callable[[str], Sequence[str]],
-    parallel: int,
-    start: float,
-    cause: dict[str, str],
+    operations: Sequence[Operation], needs: Needs, parallel: int, after: Operation | None, cause: dict[int, int]
 ) -> list[Operation]:
     """List scheduling in the order in which the steps were really taken, which keeps every dependency."""
-    ends: dict[str, float] = {}
-    running: list[float] = []
+    ends: dict[str, Operation] = {}
+    running: list[tuple[float, int]] = []
     steps: list[Operation] = []
     for one in operations:
-        waits = {urn: ends[urn] for urn in (*needs(one.urn), *one.after, one.urn) if urn in ends}
-        ready = max([start, *waits.values()])
+        waits = [ends[urn] for urn in (*needs(one), *one.after, one.urn) if urn in ends]
+        waits += [after] if after is not None else []
+        reason = max(waits, key=lambda s: s.end_s, default=None)
+        ready, why = (reason.end_s, reason.seq) if reason is not None else (0.0, -1)
         if len(running) >= parallel:
-            ready = max(ready, heapq.heappop(running))
-        if waits and max(waits.values()) > start:
-            cause[one.urn] = max(waits, key=lambda urn: waits[urn])
-        end = ready + one.end_s - one.start_s
-        ends[one.urn] = end
-        heapq.heappush(running, end)
-        steps.append(replace(one, start_s=ready, end_s=end))
+            free, by = heapq.heappop(running)
+            if free > ready:
+                ready, why = free, by
+        if why >= 0:
+            cause[one.seq] = why
+        done = replace(one, start_s=ready, end_s=ready + one.end_s - one.start_s)
+        ends[one.urn] = done
+        heapq.heappush(running, (done.end_s, done.seq))
+        steps.append(done)
     return steps
 
 
-def _chain(urn: str, cause: Mapping[str, str]) -> tuple[str, ...]:
-    chain = [urn]
-    while chain[0] in cause and cause[chain[0]] not in chain:
-        chain.insert(0, cause[chain[0]])
+def _chain(end: Operation, steps: Mapping[int, Operation], cause: Mapping[int, int]) -> tuple[Operation, ...]:
+    chain = [end]
+    while chain[0].seq in cause:
+        chain.insert(0, steps[cause[chain[0].seq]])
     return tuple(chain)

@@ -1,0 +1,155 @@
+"""Conducts a rehearsal: phase after phase in the child, faults, retries after them, and what each phase amounts to."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from cli.engines.base import Deployment, Event
+from cli.project import Project
+from cli.rehearsal import faults, measure, scenario
+from cli.rehearsal.child import Child
+from cli.rehearsal.faults import Rule
+from cli.rehearsal.place import Place, prepared
+from cli.rehearsal.report import Phase, Report
+from simulators.core import kubernetes
+from simulators.core.timeline import Timeline
+from simulators.core.world import Leftover, World
+
+REVERT = "switch-revert"
+RETRY = "-retry"
+KILLS = 5  # runs of one phase that a rule may kill before it is given up
+
+Hear = Callable[[str, Event], None]
+Judge = Callable[[World, Timeline, Phase], tuple[Phase, tuple[str, ...]]]
+"""Adds to a phase what is known of serving and of money; and problems that no operation told of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What was asked for. `binary`: the `pulumi` to run, or None for the embedded engine."""
+
+    project: Project
+    stack: str
+    phases: tuple[str, ...]
+    first: Mapping[str, str]  # settings of the whole rehearsal
+    changed: Mapping[str, str]  # what `switch` sets beside them
+    rules: tuple[Rule, ...] = ()
+    binary: str | None = None
+    judges: tuple[Judge, ...] = ()
+    updates: int = 1  # runs that a switch takes
+
+
+@dataclass
+class _Run:
+    wanted: Wanted
+    place: Place
+    child: Child
+    hear: Hear
+    rules: tuple[Rule, ...]
+    config: Mapping[str, str]
+    state: Deployment | None = None
+    phases: list[Phase] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    leftovers: dict[tuple[str, str, str], Leftover] = field(default_factory=dict)
+
+
+def rehearse(wanted: Wanted, hear: Hear) -> Report:
+    """Everything happens in a place of its own, which is gone afterwards."""
+    nonce = secrets.token_hex(16)
+    engine = "embedded" if wanted.binary is None else "pulumi"
+    with (
+        prepared(wanted.project, wanted.stack, nonce) as place,
+        Child(place, wanted.binary or "embedded") as child,
+    ):
+        child.prove(nonce)
+        run = _Run(wanted, place, child, hear, wanted.rules, wanted.first)
+        for name in wanted.phases:
+            _phase(run, name)
+        run.problems += [
+            f"--fault {r.text}: no operation matched it, so it tested nothing" for r in run.rules if not r.struck
+        ]
+        notes = [f"{key}: its encrypted value is not opened, a placeholder stands for it" for key in place.placeholders]
+        return Report(
+            stack=wanted.stack,
+            engine=engine,
+            phases=tuple(run.phases),
+            problems=tuple(dict.fromkeys(run.problems)),
+            leftovers=tuple(run.leftovers.values()),
+            notes=tuple(notes),
+        )
+
+
+def _phase(run: _Run, name: str) -> None:
+    kind = scenario.KINDS[name]
+    broken = bool(run.phases) and not run.phases[-1].ok
+    if broken and kind.command == "up" and not _stands(run.phases[-1]):
+        run.problems.append(f"{name}: not run, because {run.phases[-1].name} failed")
+        return
+    before = run.config
+    run.config = {
+        "first": run.wanted.first,
+        "changed": {**run.wanted.first, **run.wanted.changed},
+        "current": run.config,
+    }[kind.config]
+    times = run.wanted.updates if name in ("switch", "switch-back") else 1
+    ended = [_engine(run, name, kind, last=i == times - 1) for i in range(times)]
+    if all(ended) or not run.wanted.rules or kind.still:
+        return
+    if name == "switch":
+        run.config = before
+        _engine(run, REVERT, kind)
+    else:
+        _engine(run, name + RETRY, kind)
+
+
+def _stands(phase: Phase) -> bool:
+    """A phase that did something wrong and yet ended well, such as a no-op that changed something."""
+    return phase.name in ("noop", "destroy-again")
+
+
+def _engine(run: _Run, name: str, kind: scenario.Kind, *, last: bool = True) -> bool:
+    """One run of the engine, with another where a rule killed it; whether the phase is well."""
+    started = time.monotonic()
+    known = len(_world(run.place).operations)
+    which = faults.of_phase(run.rules, name)
+    for _ in range(KILLS):
+        ended = run.child.run(
+            kind.command, run.wanted.stack, run.config, faults.rows(run.rules, which), lambda e: run.hear(name, e)
+        )
+        world = _world(run.place)
+        run.rules = faults.counted(run.rules, which, world.faults)
+        if not ended.killed:
+            break
+    after = run.child.export(run.wanted.stack)
+    operations = world.operations[known:]
+    phase, timeline = measure.phase(name, operations, run.state, after, ok=ended.ok, destroys=kind.command == "destroy")
+    problems = [f"{name}: {error}" for error in ended.errors]
+    if kind.still and phase.steps:
+        problems.append(f"{name}: {_moved(phase)}, and nothing was to change")
+    for judge in run.wanted.judges:
+        phase, more = judge(world, timeline, phase)
+        problems += [f"{name}: {text}" for text in more]
+    if kind.command == "up" and ended.ok and last:
+        problems += [f"{name}: {conflict}" for conflict in kubernetes.conflicts(world)]
+    ok = ended.ok and not (kind.still and phase.steps)
+    run.phases.append(replace(phase, ok=ok, seconds=time.monotonic() - started))
+    run.problems += problems
+    run.state = after
+    if kind.command == "destroy" and ended.ok:
+        run.leftovers |= {(x.cloud, x.type, x.name): x for x in world.leftovers()}
+    return ok
+
+
+def _moved(phase: Phase) -> str:
+    told = [f"{s.op} of {s.type} {s.name}" for s in phase.steps]
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
+
+
+def _world(place: Place) -> World:
+    world = World(path=place.world, private=True)
+    if place.world.exists():
+        world.restore()
+    return world

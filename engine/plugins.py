@@ -21,7 +21,13 @@ from pulumi.runtime.proto import provider_pb2_grpc as pg
 from engine.api import EngineError, Refused
 from engine.project import HOW_TO_INSTALL, Project
 
-CHANNEL = (("grpc.max_receive_message_length", 400 << 20), ("grpc.max_send_message_length", 400 << 20))
+# A partial create comes back with its properties in the metadata; Go, which the real engine is written in, takes 16 MB.
+CHANNEL = (
+    ("grpc.max_receive_message_length", 400 << 20),
+    ("grpc.max_send_message_length", 400 << 20),
+    ("grpc.max_metadata_size", 16 << 20),
+    ("grpc.absolute_max_metadata_size", 16 << 20),
+)
 HANDSHAKE_SECONDS = 60.0
 # A plugin must not outlive the engine: the kernel kills it when its parent's thread ends, however that ends.
 _DIE_WITH_PARENT = (

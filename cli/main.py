@@ -74,6 +74,7 @@ COMMANDS = (
     planning.plan,
     planning.compare,
     rehearsing.rehearse,
+    rehearsing.render,
     changing.preview,
     changing.up,
     changing.switch,

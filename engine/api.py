@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderServicer
 
+    from engine.goals import Goal
+
 Command = Literal["up", "preview", "destroy", "refresh"]
 
 
@@ -61,7 +63,10 @@ class Diagnostic:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """`crash_at` is for tests: `before:N` or `after:N` kills the process around the N-th write of state."""
+    """`crash_at` is for tests: `before:N` or `after:N` kills the process around the N-th write of state.
+
+    `on_goal` hears of each resource as the program declares it, inputs and options.
+    """
 
     command: Command
     project: Path
@@ -74,6 +79,7 @@ class Request:
     settle: bool = False
     providers: Mapping[str, ResourceProviderServicer | Callable[[], ResourceProviderServicer]] | None = None
     on_event: Callable[[Event], None] | None = None
+    on_goal: Callable[[Goal], None] | None = None
     crash_at: str | None = None
     organization: str = "organization"
     env: Mapping[str, str] = field(default_factory=dict)

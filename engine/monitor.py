@@ -100,8 +100,11 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         for name, option in UNSUPPORTED.items():
             if name in said:
                 _refuse(f"{request.type} '{request.name}': {option}")
+        goal = self._goal(request)
+        if self.steps.request.on_goal is not None:
+            self.steps.request.on_goal(goal)
         try:
-            row = self.registry.register(self._goal(request))
+            row = self.registry.register(goal)
         except (StepFailed, StepSkipped):
             if not request.supportsResultReporting:
                 raise

@@ -71,6 +71,40 @@ def rehearse(
         raise typer.Exit(LEFTOVERS)
 
 
+def render(
+    context: typer.Context,
+    stack: STACK,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or that of an earlier render.")],
+    settings: SET = None,
+    as_json: JSON = False,
+) -> None:
+    """Write what a cloud stack declares: DIR/manifests/*.yaml for kubectl and DIR/resources.json, secrets masked."""
+    import secrets
+
+    from cli import rendering
+    from cli.rehearsal import scenario
+    from cli.rehearsal.child import Child
+    from cli.rehearsal.place import prepared
+    from cli.rehearsal.project import open_project
+
+    given: Globals = context.obj or Globals()
+    project, name = open_project(given.project, stack)
+    changed = scenario.pairs("--set", settings or [], name)
+    _refuse_local(name, stack, {**project.config(stack), **changed})
+    rendering.refuse_foreign(folder)
+    nonce = secrets.token_hex(16)
+    with prepared(project, stack, nonce) as place, Child(place, "embedded") as child:
+        child.prove(nonce)
+        answer = child.render(stack, changed)
+    if answer["errors"]:
+        raise CliError([*answer["errors"], f"{folder}: nothing was written, because the stack cannot be built"])
+    rendering.write(folder, answer["resources"], answer["objects"])
+    if as_json:
+        print_json({"resources": len(answer["resources"]), "manifests": len(answer["objects"]), "folder": str(folder)})
+    else:
+        typer.echo(f"{folder}: {len(answer['resources'])} resources, {len(answer['objects'])} manifests")
+
+
 def _wanted(
     given: Globals, stack: str, phases: str, rules: list[str], engine: str, settings: list[str], changes: list[str]
 ) -> Wanted:

@@ -66,6 +66,12 @@ class Child:
         found: Deployment | None = (answer or {}).get("deployment")
         return found
 
+    def render(self, stack: str, config: Mapping[str, str]) -> dict[str, Any]:
+        order = {"do": "render", "config": dict(config), "project": str(self.place.project.folder), "stack": stack}
+        answer = self._ask(order, lambda event: None)
+        assert answer is not None
+        return answer
+
     def prove(self, nonce: str) -> None:
         """Before anything else: the engine is asked, by a program of its own, which providers it starts."""
         order = {"do": "run", "command": "up", "config": {}, "faults": [], "project": str(self.place.probe)}

@@ -49,6 +49,24 @@ class Simulated:
         outputs = {k: "[secret]" if k in result.secret_outputs else v for k, v in result.outputs.items()}
         return Outcome(ok=result.ok, changes=result.changes, outputs=outputs, errors=() if result.ok else result.errors)
 
+    def render(self, project: Path, stack: str, config: Mapping[str, str]) -> dict[str, Any]:
+        """What the program declares when everything is made, secrets masked before they leave this process."""
+        import engine
+        from cli import rendering
+
+        goals: list[dict[str, Any]] = []
+        request = engine.Request(
+            command="up", project=project, stack=stack, config=config, providers=self.providers,
+            env={"PULUMI_CONFIG_PASSPHRASE": ""}, on_goal=lambda goal: goals.append(rendering.declared(goal)),
+        )  # fmt: skip
+        try:
+            result = engine.run(request)
+        except engine.EngineError as e:
+            return {"errors": [str(e)]}
+        state: Any = engine.export_state(project, stack, show_secrets=True)
+        objects = rendering.manifests(state["deployment"]["resources"])
+        return {"errors": [] if result.ok else list(result.errors), "resources": goals, "objects": objects}
+
     def export(self, project: Path, stack: str) -> Deployment | None:
         import engine
 
@@ -119,6 +137,9 @@ def _obey(order: Mapping[str, Any], world: World, runner: Simulated | Cli, tell:
     project, stack = Path(order["project"]), order["stack"]
     if order["do"] == "export":
         return {"deployment": runner.export(project, stack)}
+    if order["do"] == "render":
+        assert isinstance(runner, Simulated)
+        return runner.render(project, stack, order["config"])
     with world.transaction():
         world.faults = tuple(Fault(**rule) for rule in order["faults"])
     world.begin_phase()

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 HASH = 8  # hex digits
+LABEL = 63  # characters of a label's value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,14 @@ def physical(kind: str, stack: str, role: str, digest: str | None = None, *, acc
         if len(one) <= limits.max_length and limits.pattern.fullmatch(one):
             return one
     raise ValueError(f"{kind}: no name of '{stack}' and '{role}' fits {limits.pattern.pattern}")
+
+
+def label(text: str) -> str:
+    """A label's value, on Google Cloud and in Kubernetes: the text itself, or what is left of it with a hash."""
+    plain = _plain(text)
+    if plain == text and len(text) <= LABEL:
+        return text
+    return "-".join([*_fitted(plain, "", LABEL - HASH - 1), hashlib.sha256(text.encode()).hexdigest()[:HASH]])
 
 
 def _plain(text: str) -> str:

@@ -100,9 +100,22 @@ def computed(token: str, asked: Properties, context: Mapping[str, str], seed: st
         exact, wild = tables.of_type("outputs", token)
         for row in (*wild, *exact):
             if paths.get(asked, paths.parse(row["property"])) in (None, "") and _has_output(token, row["property"]):
-                filled = templates.fill(row["value"], {**asked, **outputs}, dict(context), seed)
+                template = templates.each_zone(row["value"], asked)
+                filled = templates.fill(template, {**asked, **outputs}, dict(context), seed)
                 _put(outputs, asked, row["property"], templates.typed(filled))
     return outputs
+
+
+def _keep_inner(token: str, was: Properties, outputs: Properties) -> None:
+    """What the cloud filled in below an input, such as a certificate: an update leaves it as it is."""
+    if not tables.exists(f"outputs_{tables.cloud_of(token)}"):
+        return
+    for row in tables.of_type("outputs", token)[0]:
+        steps = paths.parse(row["property"])
+        if len(steps) > 1 and paths.get(outputs, steps) in (None, "") and paths.get(was, steps[:1]) is not None:
+            value = paths.get(was, steps)
+            if value is not None and outputs.get(str(steps[0])) is not None:
+                put(outputs, row["property"], value)
 
 
 def _put(outputs: Properties, asked: Properties, path: str, value: Json) -> None:
@@ -130,8 +143,9 @@ def update(
             put(inputs, path, copy.deepcopy(live))
     refuse_invalid(world, target, token, plain_properties(inputs))
     kept = {k: v for k, v in thing.outputs.items() if k not in thing.inputs}
-    thing.inputs = inputs
+    was, thing.inputs = thing.outputs, inputs
     thing.outputs = {**kept, **copy.deepcopy(inputs)}
+    _keep_inner(token, was, thing.outputs)
     if token == "aws:ec2/launchTemplate:LaunchTemplate":
         thing.outputs["latestVersion"] = int(text(kept.get("latestVersion")) or 1) + 1
     thing.not_ready = ""

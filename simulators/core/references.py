@@ -32,7 +32,7 @@ def rows_of(token: str) -> tuple[dict[str, str], ...]:
 
 @functools.cache
 def _rows_to(token: str, target: str, blocks: str) -> tuple[dict[str, str], ...]:
-    return tuple(r for r in rows_of(token) if r["blocks"] == blocks and _of(target, r["target"]))
+    return tuple(r for r in rows_of(token) if blocks in r["blocks"].split() and _of(target, r["target"]))
 
 
 def identifiers(thing: Thing) -> set[str]:
@@ -66,14 +66,29 @@ def given(inputs: Properties, row: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def missing(world: World, token: str, inputs: Properties) -> Iterator[str]:
-    """References to what does not exist; a row that neither blocks nor cascades may point outside this world."""
+    """References to what does not exist; a row that neither blocks nor cascades may point outside this world, and so
+    may one to what users bring along (theirs), unless a fault says that it is not there."""
     for row in rows_of(token):
         if not row["blocks"]:
             continue
         for path, value in given(inputs, row):
-            there = any(means(value, t, row["target"]) for t in world.things.values())
+            if "theirs" in row["blocks"].split() and not any(fnmatchcase(value, gone) for gone in world.absent):
+                continue
+            there = any(means(value, t, row["target"]) for t in world.things.values()) or _inner(world, value, row)
             if not there and not value.startswith(_ALWAYS_THERE) and not value.rpartition("/")[2].startswith("default"):
                 yield f"{path}: '{value}' was not found ({row['target'].rpartition('/')[2]})"
+
+
+def _inner(world: World, value: str, row: dict[str, str]) -> bool:
+    """Whether it is what the cloud made inside another thing, such as the security group of an EKS cluster."""
+    for inner in tables.rows("inner"):
+        if _of(inner["stands_for"], row["target"]):
+            for thing in world.things.values():
+                if thing.token == inner["type"]:
+                    made = paths.places(plain_properties(thing.outputs), paths.parse(inner["path"]))
+                    if any(one == value for _, one in made):
+                        return True
+    return False
 
 
 def dependencies(world: World, token: str, inputs: Properties) -> list[str]:

@@ -32,6 +32,18 @@ def fill(template: str, inputs: Properties, context: dict[str, str], seed: str) 
     return _SLOT.sub(value, template)
 
 
+def each_zone(template: str, inputs: Properties) -> str:
+    """A list with one item that names {each_zone}: an item for each zone of a node pool."""
+    if "{each_zone}" not in template:
+        return template
+    given, place = inputs.get("nodeLocations"), str(inputs.get("location") or "")
+    zones = given if isinstance(given, list) and given else [f"{place}-{z}" for z in "abc"]
+    if place.count("-") > 1:
+        zones = [place]
+    item = template.strip("[]")
+    return "[" + ", ".join(item.replace("{each_zone}", str(zone)) for zone in zones) + "]"
+
+
 def _how(text: str, how: str | None) -> str:
     if how == "last":
         return text.rstrip("/").rpartition("/")[2]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.clouds.naming import physical, rules
+from infra.clouds.naming import label, physical, rules
 
 TABLES = Path(__file__).resolve().parents[2] / "simulators" / "tables"
 STACKS = st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=100)  # what Pulumi takes
@@ -120,3 +120,11 @@ def test_the_real_providers_take_the_names(
     else:
         low, _, high = argument.partition("..")
         assert int(low or 0) <= len(made) <= int(high or 9999)
+
+
+@given(one=STACKS, other=STACKS)
+def test_label_values_are_taken_by_both_clouds(one: str, other: str) -> None:
+    """Google takes small letters only, Kubernetes wants a letter or digit at both ends."""
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", label(one))
+    assert (label(one) == label(other)) == (one == other)
+    assert label(label(one)) == label(one)

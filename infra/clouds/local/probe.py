@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEAD_WORKER = "is not healthy"  # Triton 2.51: "Stub process 'digits_0_0' is not healthy." Never restarted by Triton.
+STATISTICS = "stats"  # the statistics extension of the V2 protocol; answered without a wait in the queue
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a probe found. `dead`: the server gives no answer, or says that a part of it has died."""
+    """What a probe found. `dead`: the server gives no answer, or says that a part of it has died (`told`)."""
 
     ok: bool
     dead: bool
     reason: str
+    told: bool = False
 
 
 def ask(port: int, probe: dict[str, object], timeout: float = 5.0) -> Answer:
@@ -35,11 +37,22 @@ def ask(port: int, probe: dict[str, object], timeout: float = 5.0) -> Answer:
         reason = e.read().decode(errors="replace")
         if "error" in probe and 400 <= e.code < 500 and str(probe["error"]) in reason:
             return Answer(ok=True, dead=False, reason="")
-        return Answer(ok=False, dead=DEAD_WORKER in reason, reason=f"{name} answered {e.code}: {reason:.300}")
+        dead = DEAD_WORKER in reason
+        return Answer(ok=False, dead=dead, told=dead, reason=f"{name} answered {e.code}: {reason:.300}")
     except (OSError, urllib.error.URLError) as e:
         return Answer(ok=False, dead=True, reason=f"{name} gives no answer: {e}")
     wrong = f"no refusal with '{probe['error']}'" if "error" in probe else difference(text, probe)
     return Answer(ok=not wrong, dead=False, reason=f"{name} answered wrongly: {wrong}" if wrong else "")
+
+
+def executions(port: int, probe: Mapping[str, object], timeout: float = 2.0) -> int | None:
+    """Batches that the probed model has executed so far; None where the server does not tell."""
+    path = str(probe["path"]).rsplit("/", 1)[0]  # of /v2/models/NAME/infer
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}/{STATISTICS}", timeout=timeout) as response:
+            return sum(int(model["execution_count"]) for model in json.loads(response.read())["model_stats"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def difference(text: bytes, probe: dict[str, object]) -> str:

@@ -1,7 +1,8 @@
-"""Keeps the keepers: starts supervisord again when it died, and a server whose worker died or that answers no more.
+"""Keeps the keepers: starts supervisord again when it died, and a server whose worker died or that works no more.
 
 One a stack, run by supervisord itself. A server is judged by real inferences and by its worker processes, because
-Triton reports itself healthy with a dead Python stub and never starts one again.
+Triton reports itself healthy with a dead Python stub and never starts one again. An overloaded server is not a dead
+one: while the count of a model's executions rises it is left alone, for a new start would only lengthen the queue.
 Usage: python -m infra.clouds.local.watch ROOT STACK
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from infra.clouds.local import supervision
 from infra.clouds.local.kind import LocalError
 from infra.clouds.local.machine import dead_worker, running, workers
-from infra.clouds.local.probe import ask
+from infra.clouds.local.probe import ask, executions
 from infra.clouds.local.root import Inputs, Root
 
 LOOK_SECONDS = 0.5  # at processes
@@ -38,6 +39,7 @@ class Watch:
         self.parent = os.getppid()
         self.failures: dict[int, int] = {}  # by pid: a server that was started again begins anew
         self.since: dict[int, float] = {}
+        self.executions: dict[tuple[int, str], int] = {}  # by pid and probe
         self.workers: dict[int, list[int]] = {}
         self.asked = 0.0
 
@@ -69,6 +71,9 @@ class Watch:
         assert isinstance(probes, list)
         for probe in probes:
             answer = ask(ports["http"], probe)
+            if answer.dead and not answer.told and self.works(pid, ports["http"], probe):
+                self.failures[pid] = 0
+                return ""
             if answer.dead:
                 young = pid not in self.failures and time.monotonic() - self.since[pid] < GRACE_SECONDS
                 if not young:
@@ -78,6 +83,16 @@ class Watch:
                 say(f"{server['name']}: {answer.reason}")
         self.failures[pid] = 0
         return ""
+
+    def works(self, pid: int, port: int, probe: dict[str, object]) -> bool:
+        """Whether the model has executed batches since it was last asked: then the probe waits in its queue."""
+        now = executions(port, probe)
+        if now is None:
+            return False
+        key = (pid, str(probe["path"]))
+        before = self.executions.get(key)
+        self.executions[key] = now
+        return before is not None and now > before
 
     def revive(self) -> bool:
         """supervisord is gone: start it again. True when one runs."""

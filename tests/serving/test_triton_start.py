@@ -1,0 +1,215 @@
+"""The start script with a real Triton: models with the plan's configuration, closed interfaces, drain, faults."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tritonclient.grpc as grpc
+
+from serving import python_stub, triton_pod, triton_rewrite
+from tests.serving.clouds import cloud_plan
+from tests.serving.servers import PROJECT, answers, ask, by_pixels, free_ports, outputs, running, wait_for, write
+
+pytestmark = pytest.mark.real
+NGC = "/opt/tritonserver"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The script's settings for this machine, and its server."""
+
+    settings: dict[str, Any]
+    http: int
+    grpc: int
+    folder: Path
+    unproven: tuple[str, ...]
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+        config, log = self.folder / "start.json", self.folder / "log"
+        config.write_text(json.dumps(self.settings))
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        environment = {"PATH": path, "SLIPWAY_REPOSITORY_0": str(self.folder / "models"), **python_stub.environment()}
+        with running([sys.executable, str(triton_pod.SCRIPT), str(config)], log, environment) as process:
+            yield process, log
+
+    def ready(self) -> bool:
+        return answers(self.http, f"/v2/models/{self.settings['models'][-1]['name']}/ready")
+
+
+@pytest.fixture
+def start(tmp_path: Path, triton_home: Path) -> Start:
+    """The gke-gpu stack's server, rewritten for this machine: home, addresses, ports, and `onnx-on-cpu`."""
+    plan = cloud_plan(accelerator="l4")
+    upload = triton_pod.uploads(plan, project=PROJECT)
+    assert upload is not None
+    container = triton_pod.pod(plan, plan.pools[0], project=PROJECT, uploaded="gs://bucket/digest")
+    assert container.pod is not None
+    settings = json.loads(container.pod.config["start.json"])
+    rewritten = triton_rewrite.rewrite([m["config"] for m in settings["models"]])
+    write({**upload.files, **rewritten.files}, tmp_path / "models")
+    ports = free_ports(3)
+    words = {"8000": str(ports[0]), "8001": str(ports[1]), "8002": str(ports[2]), "0.0.0.0": "127.0.0.1"}
+    command = []
+    for word in settings["command"]:
+        flag, _, value = word.replace(NGC, str(triton_home)).partition("=")
+        command.append(f"{flag}={words.get(value, value)}" if value else flag)
+    models = [{**m, "config": c} for m, c in zip(settings["models"], rewritten.configs, strict=True)]
+    mine = {"command": command, "port": ports[0], "models": models}
+    return Start(settings=settings | mine, http=ports[0], grpc=ports[1], folder=tmp_path, unproven=rewritten.unproven)
+
+
+def test_it_serves_with_the_plans_configuration(
+    start: Start, features: tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+) -> None:
+    """Loaded by override: the repository has no config.pbtxt, and the server says the plan's numbers of the model."""
+    _, pixels, labels = features
+    assert not list(start.folder.rglob("config.pbtxt"))
+    print(*(f"not proven: {line}" for line in start.unproven), sep="\n")
+    assert any("GPU" in line for line in start.unproven)
+    with start.run() as (process, log):
+        wait_for(start.ready, 30, "the model")
+        status, answer = ask(start.http, "/v2/models/digits/infer", by_pixels(pixels[:4]))
+        assert status == 200
+        assert outputs(answer)["label"] == labels[:4].tolist()
+        wanted = start.settings["models"][0]["config"]
+        said = _config(start, process.pid)
+        assert said["max_batch_size"] == wanted["max_batch_size"]
+        policy = said["dynamic_batching"]["default_queue_policy"]
+        assert policy["max_queue_size"] == wanted["dynamic_batching"]["default_queue_policy"]["max_queue_size"]
+        assert "loaded digits" in log.read_text()
+
+
+def _config(start: Start, script: int) -> dict[str, Any]:
+    """The configuration that the server has, asked with the key from its own command line."""
+    server = next(
+        p
+        for p in Path("/proc").iterdir()
+        if p.name.isdigit() and _parent(p) == script and "tritonserver" in _words(p)[0]
+    )
+    key = next(w for w in _words(server) if w.startswith("--http-restricted-api")).rpartition("=")[2]
+    connection = http.client.HTTPConnection("127.0.0.1", start.http, timeout=10)
+    connection.request("GET", "/v2/models/digits/config", headers={"slipway-key": key})
+    said = json.loads(connection.getresponse().read())
+    connection.close()
+    assert isinstance(said, dict)
+    return said
+
+
+def _words(process: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return (process / "cmdline").read_text().split("\0") or [""]
+    return [""]
+
+
+def _parent(process: Path) -> int:
+    with contextlib.suppress(OSError):
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def test_nobody_without_the_key_changes_the_server(start: Start) -> None:
+    """Loading a model runs code: neither over HTTP nor over gRPC."""
+    with start.run():
+        wait_for(start.ready, 30, "the model")
+        for path in ("/v2/repository/models/digits/unload", "/v2/repository/index", "/v2/systemsharedmemory/status"):
+            status, answer = ask(start.http, path, {})
+            assert (status, "restricted" in str(answer)) == (403, True), path
+        with grpc.InferenceServerClient(f"127.0.0.1:{start.grpc}") as client:
+            assert client.is_model_ready("digits")
+            with pytest.raises(grpc.InferenceServerException, match="restricted"):
+                client.unload_model("digits")
+        assert start.ready()
+
+
+def test_sigterm_answers_what_is_under_way(
+    start: Start, features: tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+) -> None:
+    """The order to stop reaches the server, which answers first; the script ends with its status, and nothing stays."""
+    batching = start.settings["models"][0]["config"]["dynamic_batching"]
+    batching |= {"max_queue_delay_microseconds": "1500000", "preferred_batch_size": [32]}  # it waits for others
+    answered: list[int] = []
+
+    def send() -> None:
+        answered.append(ask(start.http, "/v2/models/digits/infer", by_pixels(features[1][:1]))[0])
+
+    with start.run() as (process, log):
+        wait_for(start.ready, 30, "the model")
+        threads = [threading.Thread(target=send) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.4)
+        assert not answered, "they were to wait in the queue"
+        os.kill(process.pid, signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert process.wait(15) == 0, log.read_text()[-2000:]
+        assert answered == [200] * 4
+        assert not answers(start.http, "/v2/health/live")
+
+
+def test_sigterm_during_the_start_is_obeyed(start: Start) -> None:
+    with start.run() as (process, log):
+        wait_for(lambda: log.exists() and log.stat().st_size > 0, 10, "its first word")
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait(20)
+        assert "cannot start" not in log.read_text()
+        assert not answers(start.http, "/v2/health/live")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"max_batch": 3}, "digits: .*failed to"),
+        ({"backend": "nonesuch"}, "digits: .*nonesuch"),
+        ({"version_policy": {"specific": {"versions": ["7"]}}}, "digits: .*version"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_its_reason(start: Start, change: dict[str, object], reason: str) -> None:
+    """Not a server without its model that looks well: an end, with the reason in the log."""
+    start.settings["models"][0]["config"] |= change
+    with start.run() as (process, log):
+        assert process.wait(40) == 1
+        text = log.read_text()
+    said = next(line for line in text.splitlines() if line.startswith("cannot start"))
+    assert re.search(reason, said), said
+    assert not answers(start.http, "/v2/health/live")
+
+
+def test_a_flag_that_the_server_does_not_know_is_told(start: Start) -> None:
+    start.settings["command"].append("--no-such-flag=1")
+    with start.run() as (process, log):
+        assert process.wait(20) == 1
+        assert "cannot start: the server ended with status" in log.read_text()
+
+
+def test_a_killed_server_is_a_failed_container(start: Start) -> None:
+    """The kubelet restarts the container: the script must not outlive its server, nor call it a success."""
+    with start.run() as (process, _):
+        wait_for(start.ready, 30, "the model")
+        server = next(int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == process.pid)
+        os.kill(server, signal.SIGKILL)
+        began = time.monotonic()
+        assert process.wait(10) != 0
+        assert time.monotonic() - began < 5
+
+
+def test_the_rewrite_takes_nothing_else() -> None:
+    with pytest.raises(ValueError, match="backend onnxruntime"):
+        triton_rewrite.rewrite([{"name": "m", "backend": "tensorrt"}])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -131,7 +131,7 @@ class Driver:
         some = answer.changes == p.DiffResponse.DIFF_SOME
         return "replace" if answer.replaces else "update" if some else "same", answer, checked
 
-    def update(self, made: Made, inputs: Mapping[str, Json]) -> Made:
+    def update(self, made: Made, inputs: Mapping[str, Json], timeout: float = 0, ignored: Sequence[str] = ()) -> Made:
         _, _, checked = self.diff(made, inputs)
         request = p.UpdateRequest(
             urn=made.urn,
@@ -139,6 +139,8 @@ class Driver:
             olds=to_struct(made.outputs),
             news=to_struct(checked),
             old_inputs=to_struct(made.inputs),
+            timeout=timeout,
+            ignoreChanges=list(ignored),
         )
         response = self.simulator.Update(request, self.context)
         return self._keep(made.token, made.name, made.id, checked, from_struct(response.properties))

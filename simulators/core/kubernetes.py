@@ -103,11 +103,13 @@ def _release(world: World, cluster: Thing, thing: Thing, patience: float) -> Rea
     return Readiness(seconds=slowest)
 
 
-def gone(world: World, thing: Thing) -> None:
-    """A deleted workload's pods stop being endpoints at once and leave as they wish."""
-    if scheduler.kind(thing) in scheduler.CONTROLLERS and (ready := rollout.ready_of(thing)):
-        stop = pods.stopping(scheduler.pod_of(thing))
-        rollout.record(world, thing, [Change(at_s=0.0, ready=-ready, stop=stop, why="deleted")])
+def gone(world: World, thing: Thing) -> float:
+    """A deleted workload's pods stop being endpoints at once and leave as they wish; the delete waits for them."""
+    if scheduler.kind(thing) not in scheduler.CONTROLLERS or not (ready := rollout.ready_of(thing)):
+        return 0.0
+    stop = pods.stopping(scheduler.pod_of(thing))
+    rollout.record(world, thing, [Change(at_s=0.0, ready=-ready, stop=stop, why="deleted")])
+    return stop.gone_s
 
 
 def pool_changed(world: World, before: Thing, after: Thing | None) -> float:

@@ -143,7 +143,7 @@ def _do(world: World, target: Target, call: Call, found: Thing | None) -> Made:
     seconds = lifecycle.delete(world, target, call.token, found, call.timeout)
     if found.key not in world.things:
         if cluster is not None:
-            kubernetes.gone(world, before)
+            seconds += kubernetes.gone(world, before)
         elif found.token in POOLS:
             seconds += kubernetes.pool_changed(world, before, None)
     return Made(id=call.id, outputs={}, seconds=seconds)

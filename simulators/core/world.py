@@ -185,6 +185,13 @@ class World:
                 there[entry.key] = entry.thing
         return there
 
+    def changes(self) -> dict[int, list[Entry]]:
+        """What each operation left of the things that it touched."""
+        found: dict[int, list[Entry]] = {}
+        for entry in self.journal:
+            found.setdefault(entry.seq, []).append(entry)
+        return found
+
     def settle(self, now: float) -> None:
         """Lets pass what time alone removes: traces with a date, windows of names."""
         for key in [k for k, t in self.things.items() if t.gone_at is not None and t.gone_at <= now]:

@@ -45,11 +45,8 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process is not None and self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=2)
+        if self.process is not None:
+            self._close(self.process)
         self._end_all()
         self.said.close()
 
@@ -104,8 +101,8 @@ class Child:
             else:
                 done: dict[str, Any] = answer["done"]
                 return done
-        code = process.wait()
-        self.process = None
+        self._close(process)
+        code, self.process = process.returncode, None
         self._end_all()
         if code != KILLED:
             self.said.seek(0)
@@ -124,6 +121,19 @@ class Child:
                 text=True,
             )
         return self.process
+
+    def _close(self, process: subprocess.Popen[str]) -> None:
+        """It ends when its orders end."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
 
     def _end_all(self) -> None:
         """Processes of this rehearsal that lost their parent: known by the nonce in their environment."""

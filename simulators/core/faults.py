@@ -15,7 +15,14 @@ KINDS = {
     "quota": "the cloud refuses: a quota is used up",
     "expired": "the credentials have expired: every later operation of this cloud fails too",
     "killed": "the process of the engine is killed when the operation is done and before it is told",
+    "spot-reclaimed": "a node of a spot pool is taken back, with the cloud's notice",
+    "node-lost": "a node dies without notice",
+    "autoscaler-moved": "an autoscaler has another number of replicas, and its nodes (message: the number)",
+    "drift": "somebody changed a property by hand (message: path=value)",
+    "bucket-empty": "the buckets of this name hold nothing",
+    "bucket-absent": "the buckets of this name do not exist",
 }
+EVENTS = frozenset(list(KINDS)[7:])  # what no operation does: `type` and `name` say to whom, before operation `skip`
 THROTTLE_RETRY_S = 30.0  # what the providers' exponential back-off adds up to before it gives up or gets through
 
 
@@ -25,7 +32,10 @@ class FaultError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Matches type, name and operation by glob; `skip` matches pass before it acts, `times` times (0: always)."""
+    """Matches type, name and operation by glob; `skip` matches pass before it acts, `times` times (0: always).
+
+    An event acts once: at the start where `skip` is 0, else after so many operations of any kind.
+    """
 
     kind: str
     type: str = "*"
@@ -53,7 +63,7 @@ def strike(faults: Sequence[Fault], token: str, name: str, operation: str) -> tu
     hit: Fault | None = None
     counted: list[Fault] = []
     for fault in faults:
-        if fault.matches(token, name, operation):
+        if fault.kind not in EVENTS and fault.matches(token, name, operation):
             fault = replace(fault, seen=fault.seen + 1)
             hit = hit or (fault if fault.acts else None)
         counted.append(fault)

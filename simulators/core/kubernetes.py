@@ -15,6 +15,8 @@ from simulators.core.scheduler import namespace_of
 from simulators.core.values import Properties, plain_properties
 from simulators.core.world import Thing, World
 
+COUNTS = ("nodeCount", "initialNodeCount", "scalingConfig.desiredSize")  # how many nodes a program asks for
+
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
@@ -119,6 +121,8 @@ def pool_changed(world: World, before: Thing, after: Thing | None) -> float:
         return 0.0
     if after is None:
         return drains.after_loss(world, cluster, Loss(asked=True, why=f"pool {before.name} was deleted"))
+    if any(_differs(before, after, path) for path in COUNTS):
+        after.state.pop("nodes", None)  # the program said another number than before: it is that one now
     if not drains.rebuilt(before, after):
         return 0.0
     mine = {}
@@ -128,6 +132,11 @@ def pool_changed(world: World, before: Thing, after: Thing | None) -> float:
         mine[thing.key] = [n for n in nodes_ if n.rpartition("-")[0] == before.name]
     why = f"pool {before.name} makes its nodes anew"
     return drains.after_loss(world, cluster, Loss(asked=True, why=why), mine)
+
+
+def _differs(before: Thing, after: Thing, path: str) -> bool:
+    at = paths.parse(path)
+    return paths.get(plain_properties(before.inputs), at) != paths.get(plain_properties(after.inputs), at)
 
 
 def cluster_of_pool(world: World, pool: Thing) -> Thing | None:

@@ -17,6 +17,7 @@ _REPLICAS = tuple(f"values.config.map.*.sharing.{how}.resources[*].replicas" for
 _GIB = Decimal(1024**3)
 _CPU_KEPT = ((1, "0.06"), (1, "0.01"), (2, "0.005"), (10**6, "0.0025"))
 _MEMORY_KEPT = ((4, "0.25"), (4, "0.20"), (8, "0.10"), (112, "0.06"), (10**6, "0.02"))
+GKE_DISK_GIB, EKS_DISK_GIB = 100.0, 20.0  # where none is asked for
 _EFFECTS = {"NO_SCHEDULE": "NoSchedule", "NO_EXECUTE": "NoExecute", "PREFER_NO_SCHEDULE": "PreferNoSchedule"}
 
 
@@ -83,7 +84,8 @@ def _live(pool: Pool, thing: Thing) -> Pool:
     """As many nodes as the autoscaler left, if it has acted."""
     pool.key, moved = thing.key, number(thing.state.get("nodes"))
     pool.lost = [int(n) for n in _numbers(thing.state.get("lost"))]
-    pool.nodes = min(int(moved), max(pool.most, pool.nodes)) if moved is not None else pool.nodes
+    if moved is not None:
+        pool.nodes = min(int(moved), max(pool.most, pool.nodes) + len(pool.lost))
     return pool
 
 
@@ -106,7 +108,7 @@ def _gke(name: str, inputs: Properties) -> Pool:
         name=name, nodes=min(max(start, least), most), least=least, most=most, cloud="gcp", zones=_zones(inputs)
     )
     pool.taints = [(text(t.get("key")), text(t.get("value")), _effect(t)) for t in _objects(config.get("taints"))]
-    pool.allocatable = allocatable("gcp", machine)
+    pool.allocatable = allocatable("gcp", machine) | _disk(number(config.get("diskSizeGb")) or GKE_DISK_GIB)
     pool.labels = _labels(config.get("labels")) | {
         "cloud.google.com/gke-nodepool": name,
         "node.kubernetes.io/instance-type": machine,
@@ -144,7 +146,8 @@ def _eks(world: World, cluster: Thing, name: str, inputs: Properties) -> Pool:
     start = int(number(scaling.get("desiredSize")) or 0)
     scaled = has_workload(world, cluster, "cluster-autoscaler")
     most = int(number(scaling.get("maxSize")) or start) if scaled else start
-    pool = Pool(name=name, nodes=start, least=int(number(scaling.get("minSize")) or 0), most=most, cloud="aws")
+    least = int(number(scaling.get("minSize")) or 0) if scaled else start
+    pool = Pool(name=name, nodes=start, least=least, most=most, cloud="aws")
     pool.zones, pool.spot = _subnet_zones(world, inputs), text(inputs.get("capacityType")) == "SPOT"
     pool.labels = _labels(inputs.get("labels")) | {
         "eks.amazonaws.com/nodegroup": name,
@@ -154,7 +157,7 @@ def _eks(world: World, cluster: Thing, name: str, inputs: Properties) -> Pool:
         "kubernetes.io/os": "linux",
     }
     pool.taints = [(text(t.get("key")), text(t.get("value")), _effect(t)) for t in _objects(inputs.get("taints"))]
-    pool.allocatable = allocatable("aws", machine)
+    pool.allocatable = allocatable("aws", machine) | _disk(_eks_disk(world, inputs))
     shape = _shape("aws", machine)
     if shape["count"] and (per_gpu := _announced(world, cluster, pool, text(inputs.get("amiType")))):
         pool.allocatable[devices.GPU] = Decimal(shape["count"]) * per_gpu
@@ -208,6 +211,23 @@ def has_workload(world: World, cluster: Thing, name: str) -> bool:
             if name in thing.name or chart.rstrip("/").endswith(name):
                 return True
     return False
+
+
+def _disk(gib: float) -> dict[str, Decimal]:
+    """What a node's disk leaves to pods: the system's part, and the tenth at which the kubelet begins to evict."""
+    whole = Decimal(str(gib))
+    kept = min(whole / 2, 6 + whole * Decimal("0.35"), Decimal(100)) + whole / 10
+    return {"ephemeral-storage": (whole - kept) * _GIB}
+
+
+def _eks_disk(world: World, inputs: Properties) -> float:
+    """Of the group, or of its launch template."""
+    wanted = text(_object(inputs.get("launchTemplate")).get("id"))
+    at = paths.parse("blockDeviceMappings[*].ebs.volumeSize")
+    for thing in (t for t in world.things.values() if wanted and t.id == wanted):
+        for _, size in paths.places(plain_properties(thing.inputs), at):
+            return number(size) or EKS_DISK_GIB
+    return number(inputs.get("diskSize")) or EKS_DISK_GIB
 
 
 def allocatable(cloud: str, machine: str) -> dict[str, Decimal]:

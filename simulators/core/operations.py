@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from simulators.core import configuration, faults, kubernetes, lifecycle, paths, references, tables
+from simulators.core import configuration, events, faults, kubernetes, lifecycle, paths, references, tables
 from simulators.core.checks import text
 from simulators.core.effects import CLUSTERS
 from simulators.core.lifecycle import CloudError, Made, Target
@@ -34,6 +34,7 @@ class KilledError(Exception):
 def run(world: World, target: Target, call: Call) -> Made:
     """Raises CloudError as the cloud refuses; whatever happens is on the timeline."""
     with world.transaction():
+        events.before_operation(world)
         aim = _aim(world, target)
         found = world.find(aim.account, call.token, call.id) if call.id else None
         name = _name(aim, call, found)

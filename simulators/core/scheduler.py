@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from simulators.core import charts, fitting, nodes, paths
 from simulators.core.checks import number, text
+from simulators.core.edits import put
 from simulators.core.fitting import matches, needs, objects
 from simulators.core.nodes import Node, Pool
 from simulators.core.values import Properties, plain_properties
@@ -49,7 +50,7 @@ class Board:
             return chosen, False, ""
         for pool in sorted(self.pools, key=lambda p: -fitting.preference(p.labels, pod)):
             fresh = pool.node(pool.nodes)
-            if pool.nodes + pool.together <= pool.most and not self.why_not(fresh, thing, pod):
+            if pool.nodes + pool.together <= pool.most + len(pool.lost) and not self.why_not(fresh, thing, pod):
                 for index in range(pool.nodes, pool.nodes + pool.together):
                     made = pool.node(index)
                     self.nodes[made.name] = made
@@ -98,10 +99,10 @@ class Board:
         reasons = Counter(self.why_not(n, thing, pod) for n in self.nodes.values())
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         said = f"0/{len(self.nodes)} nodes are available" + (f": {told}." if told else ".")
-        full = [p for p in self.pools if p.most > 0 and p.nodes + p.together > p.most]
+        full = [p for p in self.pools if p.most > 0 and p.nodes - len(p.lost) + p.together > p.most]
         would = [p for p in full if not self.why_not(p.node(p.nodes), thing, pod)]
         if would:
-            at = ", ".join(f"{p.name} has {p.nodes} of {p.most}" for p in would)
+            at = ", ".join(f"{p.name} has {p.nodes - len(p.lost)} of {p.most}" for p in would)
             return f"{said} pod didn't trigger scale-up: {len(would)} max node group size reached ({at})"
         return f"{said} pod didn't trigger scale-up: no pool would take it"
 
@@ -141,7 +142,18 @@ def kind(thing: Thing) -> str:
 def pod_of(thing: Thing) -> Properties:
     inputs = plain_properties(thing.inputs)
     spec = paths.get(inputs, ("spec",) if kind(thing) == "Pod" else ("spec", "template", "spec"))
-    return spec if isinstance(spec, dict) else {}
+    if not isinstance(spec, dict):
+        return {}
+    resized = thing.state.get("vpa")
+    containers = objects(spec.get("containers"))
+    if isinstance(resized, dict) and containers:  # what a VPA made of the first container's requests
+        put(containers[0], "resources.requests", {**_requests(containers[0]), **resized})
+    return spec
+
+
+def _requests(container: Properties) -> Properties:
+    given = paths.get(container, ("resources", "requests"))
+    return given if isinstance(given, dict) else {}
 
 
 def labels_of(thing: Thing) -> dict[str, str]:
@@ -167,5 +179,9 @@ def keep_nodes(world: World, groups: list[Pool]) -> None:
     """Writes down what the cluster autoscaler made."""
     for pool in groups:
         thing = world.things.get(pool.key)
-        if thing is not None and pool.most != 0:
-            thing.state["nodes"] = pool.nodes
+        if thing is None or pool.most == 0:
+            continue
+        thing.state["nodes"] = pool.nodes
+        if thing.token == nodes.POOLS[1]:  # EKS: what the autoscaler asked the group for is what the API tells
+            for properties in (thing.inputs, thing.outputs):
+                put(properties, "scalingConfig.desiredSize", pool.nodes - len(pool.lost))

@@ -15,7 +15,7 @@ from pulumi.runtime.proto import plugin_pb2, status_pb2
 from pulumi.runtime.proto import provider_pb2 as p
 from pulumi.runtime.proto import provider_pb2_grpc as pg
 
-from simulators.core import configuration, diff, invokes, naming, operations, planning, tables
+from simulators.core import configuration, diff, events, invokes, naming, operations, planning, tables
 from simulators.core.lifecycle import CloudError, Made
 from simulators.core.operations import Call, KilledError
 from simulators.core.values import Properties, from_struct, plain_properties, to_struct
@@ -70,6 +70,7 @@ class Simulator(pg.ResourceProviderServicer):
     def Configure(self, request: p.ConfigureRequest, context: grpc.ServicerContext) -> p.ConfigureResponse:
         with self.world.transaction():
             self.target = configuration.target(self.cloud, from_struct(request.args), self.world)
+            events.at_start(self.world)
         return p.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True, acceptOutputs=False)
 
     def Check(self, request: p.CheckRequest, context: grpc.ServicerContext) -> p.CheckResponse:

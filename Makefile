@@ -27,6 +27,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.local
 	@echo "Installing what the tests need ..."
 	@$(PIP) --editable '.[local,test,simulators]'
+	@$(PIP) --no-deps tensorflow-serving-api==2.21.0  # its configuration messages need no TensorFlow (2 GB)
 	@touch $@
 
 setup: system $(VENV)/.local ## Virtual environment with the local stack's servers

@@ -1,4 +1,4 @@
-"""The rewrite `onnx-on-cpu`: a configuration for a cloud's Triton as the local one can load it, and what that leaves out.
+"""The rewrite `onnx-on-cpu`: a cloud's configuration as the local Triton can load it, and what that leaves out.
 
 The local Triton has the Python backend alone and this machine no GPU: the configuration's batching, queue policy,
 instances, versions, warm-up, inputs and outputs are tried for real, what computes is not.

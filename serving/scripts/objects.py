@@ -31,6 +31,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 class Item:
     key: str
     size: int
+    version: str  # changes with the content
 
 
 class Bucket(Protocol):
@@ -84,11 +85,11 @@ class Gs:
     def list(self, prefix: str) -> Iterator[Item]:
         page = ""
         while True:
-            query = {"prefix": prefix, "fields": "items(name,size),nextPageToken", "pageToken": page}
+            query = {"prefix": prefix, "fields": "items(name,size,generation),nextPageToken", "pageToken": page}
             path = f"/storage/v1/b/{self._name}/o?" + urllib.parse.urlencode({k: v for k, v in query.items() if v})
             with _open(self._request("GET", path)) as answer:
                 found = json.load(answer)
-            yield from (Item(i["name"], int(i["size"])) for i in found.get("items", ()))
+            yield from (Item(i["name"], int(i["size"]), str(i["generation"])) for i in found.get("items", ()))
             page = found.get("nextPageToken", "")
             if not page:
                 return
@@ -154,7 +155,8 @@ class S3:
                 root = ElementTree.fromstring(answer.read())
             space = root.tag.partition("}")[0] + "}" if "}" in root.tag else ""
             for found in root.findall(f"{space}Contents"):
-                yield Item(found.findtext(f"{space}Key") or "", int(found.findtext(f"{space}Size") or 0))
+                key, tag = found.findtext(f"{space}Key") or "", found.findtext(f"{space}ETag") or ""
+                yield Item(key, int(found.findtext(f"{space}Size") or 0), tag)
             token = root.findtext(f"{space}NextContinuationToken") or ""
             if not token:
                 return

@@ -9,6 +9,7 @@ from infra.catalog import Catalog
 from infra.plan.bill import Bill
 from infra.plan.facts import fact
 from infra.plan.types import Pool
+from infra.plan.zones import network_zones
 from infra.spec import Spec
 from infra.spec.accelerator import NAMES
 
@@ -67,13 +68,14 @@ def _node(spec: Spec, least: int, expected: int) -> Pool:
 def sold(spec: Spec, catalog: Catalog) -> list[Sold]:
     """Every machine of the region with its accelerators."""
     memory = {a.name: a.memory_gib for a in catalog.accelerators if a.name in NAMES}  # no server runs on the others
+    ours = network_zones(spec, catalog)
     return [
         Sold(
             machine_type=sale.machine_type,
             vcpus=sale.vcpus or 0.0,
             memory_gib=sale.memory_gib or 0.0,
             arch=sale.arch,
-            zones=sale.zones,
+            zones=tuple(z for z in sale.zones if z in ours),
             on_demand=None if sale.on_demand is None else float(sale.on_demand),
             spot=None if sale.spot is None else float(sale.spot),
             accelerator=sale.accelerator or "none",

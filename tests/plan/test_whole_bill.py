@@ -10,6 +10,7 @@ import pytest
 from infra.catalog import Sale, load
 from infra.plan import Infeasible, Pool, capacity
 from infra.plan.cost_stack import bill
+from infra.plan.zones import network_zones
 from infra.spec import Spec
 from tests.plan.stacks import planned, worked
 
@@ -32,7 +33,7 @@ def rate(spec: Spec, sale: Sale) -> float:
     return min(within, 0.9 * capacity.capacity_rps(p, chosen, 1))
 
 
-def pool(sale: Sale, role: str, spot: bool, least: int, most: int, mean: int) -> Pool:
+def pool(spec: Spec, sale: Sale, role: str, spot: bool, least: int, most: int, mean: int) -> Pool:
     return Pool(
         role=role,
         machine_type=sale.machine_type,
@@ -42,7 +43,7 @@ def pool(sale: Sale, role: str, spot: bool, least: int, most: int, mean: int) ->
         expected_nodes=mean,
         accelerator=str(sale.accelerator),
         accelerator_count=sale.accelerator_count,
-        zones=sale.zones,
+        zones=tuple(z for z in sale.zones if z in network_zones(spec, load())),
     )
 
 
@@ -67,11 +68,11 @@ def fleets(spec: Spec, sale: Sale) -> list[Fleet]:
                     continue
                 kept = max(base, -(-LEAST[spec.cost] // per))
                 if spot:
-                    pools = [pool(sale, "base", False, base, base, base)]
+                    pools = [pool(spec, sale, "base", False, base, base, base)]
                     if total > base:
-                        pools.append(pool(sale, "burst", True, kept - base, total - base, mean - base))
+                        pools.append(pool(spec, sale, "burst", True, kept - base, total - base, mean - base))
                 else:
-                    pools = [pool(sale, "serving", False, kept, total, mean)]
+                    pools = [pool(spec, sale, "serving", False, kept, total, mean)]
                 month = bill(spec, pools, load())
                 found.append(Fleet(month.expected, month.max))
     return found

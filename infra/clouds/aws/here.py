@@ -1,0 +1,46 @@
+"""What every resource on AWS is told: account, region, provider, names, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.clouds.aws.facts import whole
+from infra.clouds.naming import physical
+from infra.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here:
+    spec: Spec
+    stack: str
+    provider: aws.Provider
+    account: str
+    zones: tuple[str, ...]
+
+    def name(self, kind: str, role: str, digest: str | None = None) -> str:
+        """`kind` without the cloud: eks/cluster:Cluster."""
+        return physical(f"aws:{kind}", self.stack, role, digest, account=self.account)
+
+    def tags(self, role: str) -> dict[str, str]:
+        """`Name` is what the console shows; by the other two an interrupted or forgotten resource is found."""
+        return {"Name": f"{self.stack}-{role}", "slipway-stack": self.stack, "slipway-role": role}
+
+    def on(
+        self, *after: pulumi.Resource, ignore: Sequence[str] = (), slow_delete: bool = False
+    ) -> pulumi.ResourceOptions:
+        """Options of a resource. A named one that must be replaced is made anew first: the provider's own way is to
+        delete first whenever a name was given, and only a stated option overrides it."""
+        return pulumi.ResourceOptions(
+            provider=self.provider,
+            depends_on=list(after),
+            delete_before_replace=False,
+            ignore_changes=list(ignore),
+            custom_timeouts=pulumi.CustomTimeouts(delete=f"{whole('delete_timeout')}m") if slow_delete else None,
+        )
+
+    def arn(self, service: str, rest: str) -> str:
+        return f"arn:aws:{service}:{self.spec.region}:{self.account}:{rest}"

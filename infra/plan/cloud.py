@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from infra.plan.bill import Bill
-from infra.plan.facts import drain_s, fact, spot_fits, startup_s
+from infra.plan.facts import drain_s, fact, spot_fits, spot_notice_s, startup_s
 from infra.plan.generation import digest
 from infra.plan.infeasible import over_budget, unplanned
 from infra.plan.local import settings
@@ -234,7 +234,7 @@ def _warnings(spec: Spec, pools: Sequence[Pool]) -> Iterator[str]:
     if numbers(spec).spot and not spot_fits(spec):
         yield (
             f"no spot machines: a drain takes {drain_s(spec):g} s with max_request_s {spec.max_request_s:g}, and the "
-            f"notice of a spot machine is {fact('spot_notice', spec):g} s"
+            f"notice of a spot machine is {spot_notice_s(spec):g} s"
         )
     if sum(p.min_nodes * p.replicas_per_node for p in pools) == 1:
         yield "one replica: while its machine is replaced after a fault, nothing answers; cost balanced keeps two"

@@ -46,9 +46,17 @@ def exit_timeout_s(spec: Spec) -> int:
     return int(-(-spec.max_request_s // 1)) + 1
 
 
+def spot_notice_s(spec: Spec) -> float:
+    """What a server has from the notice to the end; older clusters of some clouds give it less."""
+    since = limit("spot_notice_since", spec)
+    if since is None or spec.kubernetes_version is None or int(spec.kubernetes_version.partition(".")[2]) >= since:
+        return fact("spot_notice", spec)
+    return fact("spot_notice_before", spec)
+
+
 def spot_fits(spec: Spec) -> bool:
     """Whether a server drains within the notice that a spot machine gets."""
-    return drain_s(spec) <= fact("spot_notice", spec)
+    return drain_s(spec) <= spot_notice_s(spec)
 
 
 def startup_s(spec: Spec, *, accelerated: bool) -> int:

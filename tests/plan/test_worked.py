@@ -8,7 +8,7 @@ import pytest
 
 from infra.catalog import load
 from infra.plan import Infeasible, Plan, compare
-from infra.plan.facts import drain_s, fact
+from infra.plan.facts import drain_s, spot_notice_s
 from tests.plan.stacks import CLOUDS, CONFIG, WORKED, planned, worked
 
 MODES = [(s, c) for s in ("horizontal", "vertical") for c in ("economy", "balanced", "performance")]
@@ -57,7 +57,7 @@ def check(p: Plan) -> None:
     assert all(0 <= pool.min_nodes <= pool.expected_nodes <= pool.max_nodes == pool.start_nodes for pool in p.pools)
     assert 1 <= len({pool.machine_type for pool in p.pools}) <= 2
     spot = any(pool.capacity_type == "spot" for pool in p.pools)
-    assert not spot or drain_s(p.spec) <= fact("spot_notice", p.spec)
+    assert not spot or drain_s(p.spec) <= spot_notice_s(p.spec)
     assert Plan.from_json(json.loads(json.dumps(p.to_json()))) == p
 
 

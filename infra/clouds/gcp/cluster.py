@@ -34,10 +34,11 @@ def cluster(here: Here, net: Network, key: Key, nodes: NodeIdentity) -> containe
         ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
             cluster_secondary_range_name=PODS, services_secondary_range_name=SERVICES
         ),
+        dns_config=container.ClusterDnsConfigArgs(cluster_dns="CLOUD_DNS", cluster_dns_scope="CLUSTER_SCOPE"),
         initial_node_count=1,
         remove_default_node_pool=True,
         node_config=_first_pool(here, nodes),
-        min_master_version=spec.kubernetes_version,
+        min_master_version=spec.kubernetes_version or text("kubernetes_version"),
         release_channel=container.ClusterReleaseChannelArgs(channel=text("release_channel")),
         deletion_protection=spec.protect,
         resource_labels=here.labels("cluster"),

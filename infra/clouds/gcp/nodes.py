@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import container, projects, serviceaccount
 
-from infra.clouds.gcp.facts import text
+from infra.clouds.gcp.facts import text, whole
 from infra.clouds.gcp.here import Here
+from infra.plan.facts import spot_notice_s
 
 # logs, metrics and the node's own heartbeat; images from the project's own registry
 ROLES = ("roles/container.defaultNodeServiceAccount", "roles/artifactregistry.reader")
@@ -70,7 +71,17 @@ def node_config(
         shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
             enable_secure_boot=True, enable_integrity_monitoring=True
         ),
-        kubelet_config=container.NodePoolNodeConfigKubeletConfigArgs(
-            insecure_kubelet_readonly_port_enabled="FALSE", cpu_cfs_quota=True
-        ),
+        kubelet_config=_kubelet(here, spot),
+    )
+
+
+def _kubelet(here: Here, spot: bool) -> container.NodePoolNodeConfigKubeletConfigArgs:
+    """A spot node asks for the whole notice that Google gives, where the cluster's version can."""
+    notice, critical = whole("spot_shutdown"), whole("spot_shutdown_critical")
+    longer = spot and spot_notice_s(here.spec) >= notice - critical
+    return container.NodePoolNodeConfigKubeletConfigArgs(
+        insecure_kubelet_readonly_port_enabled="FALSE",
+        cpu_cfs_quota=True,
+        shutdown_grace_period_seconds=notice if longer else None,
+        shutdown_grace_period_critical_pods_seconds=critical if longer else None,
     )

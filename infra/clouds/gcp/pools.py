@@ -17,6 +17,7 @@ from infra.plan.facts import fact
 TAINT = "slipway-serving"  # pods that no server is stay away from serving nodes
 # what the autoscaler owns: stated at creation, never again
 AUTOSCALED = ("initialNodeCount", "nodeCount")
+GKE = "cloud.google.com"  # prefix of labels that GKE puts on nodes
 MANAGED = container.NodePoolManagementArgs
 
 
@@ -91,7 +92,10 @@ def serving_pool(
     tolerations = [Toleration(key=TAINT, value="true", effect="NoSchedule")]
     if device is not None:  # GKE taints nodes with devices by itself
         tolerations.append(Toleration(key=device, value=None, effect="NoSchedule"))
-    return Placement(node_selector=labels, tolerations=tuple(tolerations), device=device, devices=devices, after=[made])
+    selector = {**labels, **_selector(pool)}
+    return Placement(
+        node_selector=selector, tolerations=tuple(tolerations), device=device, devices=devices, after=[made]
+    )
 
 
 def _zones(pool: Pool) -> tuple[str, ...]:
@@ -127,6 +131,14 @@ def _gpus(pool: Pool, plan: Plan) -> container.NodePoolNodeConfigGuestAccelerato
             gpu_sharing_strategy=text(f"sharing_{sharing}"), max_shared_clients_per_gpu=plan.serving.gpu_clients
         ),
     )
+
+
+def _selector(pool: Pool) -> dict[str, str]:
+    """GKE wants a pod that asks for TPU chips to say which, and in which shape."""
+    if pool.tpu_topology is None:
+        return {}
+    label = load().accelerator(pool.accelerator).gke_label
+    return {f"{GKE}/gke-tpu-accelerator": str(label), f"{GKE}/gke-tpu-topology": pool.tpu_topology}
 
 
 def _device(pool: Pool, plan: Plan) -> tuple[str | None, int]:

@@ -1,114 +1,61 @@
 """Feature look-up by entity id: one client over every store, with a deadline and a bounded cache.
 
-Stands alone (numpy and the store's own client): it is also copied beside the Python model that runs inside the server.
+Stands alone (numpy, the store's module beside it and its own client): both are also copied beside the Python model that
+runs inside the server.
 """
 
 from __future__ import annotations
 
-import math
+import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+if __package__:
+    from serving.features_types import (
+        Array,
+        Counters,
+        FeatureStoreError,
+        GoneError,
+        Lookup,
+        Schema,
+        SlowError,
+        ThrottledError,
+    )
+else:  # beside a server's Python model
+    from features_types import (
+        Array,
+        Counters,
+        FeatureStoreError,
+        GoneError,
+        Lookup,
+        Schema,
+        SlowError,
+        ThrottledError,
+    )
 
-Array = npt.NDArray[np.generic]
-CHUNK = 500  # keys in one round trip of a load: about 128 kB at 256 bytes a value
-
-# V2 datatype -> numpy type, little endian as stored
-DATATYPES: Mapping[str, str] = {
-    "BOOL": "?",
-    "UINT8": "u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
+__all__ = ["Cache", "Counters", "FeatureStoreError", "Features", "Lookup", "Schema", "connect"]
+FIRST_PAUSE_S = 0.01  # after a store refused for being asked too much; doubled each time
+SCHEMES = {  # of an address -> the module that speaks to that store
+    "redis": "features_redis",
+    "rediss": "features_redis",
+    "bigtable": "features_bigtable",
+    "firestore": "features_firestore",
+    "dynamodb": "features_dynamodb",
 }
 
 
-class FeatureStoreError(Exception):
-    """The store did not take or give what was asked of it."""
+class RawStore(Protocol):
+    """One store: raw values by key, in one round trip. Raises FeatureStoreErrors alone, and never waits longer."""
 
+    batch: int  # most keys of a read in one round trip
+    write_batch: int
 
-@dataclass(frozen=True, kw_only=True)
-class Schema:
-    """The form of one entity's features: in the store they are the raw values, little endian, row by row."""
+    def read(self, keys: Sequence[str], seconds: float) -> Mapping[str, bytes | None]: ...
 
-    datatype: str
-    shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return np.dtype(DATATYPES[self.datatype])
-
-    @property
-    def nbytes(self) -> int:
-        return self.dtype.itemsize * math.prod(self.shape)
-
-    def encode(self, values: Array) -> bytes:
-        if values.shape != self.shape:
-            raise FeatureStoreError(f"features of shape {values.shape}, expected {self.shape}")
-        return values.astype(self.dtype).tobytes()
-
-    def decode(self, raw: bytes) -> Array:
-        if len(raw) != self.nbytes:
-            raise FeatureStoreError(f"{len(raw)} bytes in the store, expected {self.nbytes}")
-        return np.frombuffer(raw, self.dtype).reshape(self.shape)
-
-    def default(self) -> Array:
-        return np.zeros(self.shape, self.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lookup:
-    """What a look-up found. An id in neither mapping is unknown, unless `error` says that the store did not answer."""
-
-    features: Mapping[str, Array]
-    faults: Mapping[str, str] = field(default_factory=dict)  # ids whose stored value cannot be read, and why
-    error: str | None = None
-
-
-@dataclass(kw_only=True)
-class Counters:
-    """What happened since the client was made."""
-
-    hits: int = 0
-    misses: int = 0
-    unknown: int = 0
-    store_errors: int = 0
-
-    @property
-    def hit_rate(self) -> float:
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else 0.0
-
-
-class FeatureClient(Protocol):
-    """What every store offers to prediction by id and to the load of features."""
-
-    schema: Schema
-    ttl_s: int | None  # how long the store keeps an entity; None: until it is overwritten
-    counters: Counters
-
-    def get_many(self, ids: Iterable[str]) -> Lookup:
-        """One round trip for all that the cache does not hold; never raises and never waits past the deadline."""
-        ...
-
-    def put_many(self, values: Mapping[str, Array]) -> int:
-        """Writes all in few round trips; raises FeatureStoreError."""
-        ...
+    def write(self, items: Mapping[str, bytes], ttl_s: int | None, seconds: float) -> None: ...
 
     def close(self) -> None: ...
 
@@ -146,12 +93,12 @@ class Cache:
             self._kept.pop(key, None)
 
 
-class RedisFeatures:
-    """Features in Redis, one string value for each entity."""
+class Features:
+    """Look-ups and loads over one store."""
 
     def __init__(
         self,
-        url: str,
+        store: RawStore,
         key_prefix: str,
         schema: Schema,
         *,
@@ -160,22 +107,18 @@ class RedisFeatures:
         cache_entries: int,
         cache_ttl_s: float,
         ttl_s: int | None = None,
+        write_deadline_s: float = 30,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.schema, self.ttl_s, self.counters = schema, ttl_s, Counters()
-        self._prefix, self._pause_s, self._clock = key_prefix, pause_ms / 1000, clock
+        self._store, self._prefix = store, key_prefix
+        self._deadline_s, self._pause_s, self._write_s = deadline_ms / 1000, pause_ms / 1000, write_deadline_s
+        self._clock = clock
         self._left_alone_until = 0.0
         self._cache = Cache(cache_entries, cache_ttl_s, clock)
-        timeout = deadline_ms / 1000
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),  # the library's own default waits and tries again, past any deadline
-            protocol=2,
-        )
 
     def get_many(self, ids: Iterable[str]) -> Lookup:
+        """As few round trips as the store allows; never raises and never waits past the deadline."""
         found: dict[str, Array] = {}
         missing: list[str] = []
         for key in dict.fromkeys(ids):
@@ -186,17 +129,18 @@ class RedisFeatures:
                 found[key] = kept
         self.counters.hits += len(found)
         self.counters.misses += len(missing)
-        if not missing:
-            return Lookup(features=found)
+        raw: dict[str, bytes | None] = {}
+        error = None
         try:
-            raw = self._mget(missing)
+            self._read([self._prefix + key for key in missing], raw)
         except FeatureStoreError as e:
             self.counters.store_errors += 1
-            return Lookup(features=found, error=str(e))
+            error = str(e)
         faults: dict[str, str] = {}
-        for key, value in zip(missing, raw, strict=True):
+        for key in missing:
+            value = raw.get(self._prefix + key)
             if value is None:
-                self.counters.unknown += 1
+                self.counters.unknown += error is None
                 continue
             try:
                 found[key] = self.schema.decode(value)
@@ -204,44 +148,92 @@ class RedisFeatures:
                 faults[key] = str(e)
             else:
                 self._cache.put(key, found[key])
-        return Lookup(features=found, faults=faults)
+        return Lookup(features=found, faults=faults, error=error)
 
     def put_many(self, values: Mapping[str, Array]) -> int:
+        """Writes all in few round trips. A value is written whole, so that to write it again is safe."""
         encoded = [(self._prefix + key, self.schema.encode(value)) for key, value in values.items()]
-        try:
-            for start in range(0, len(encoded), CHUNK):
-                with self._redis.pipeline(transaction=False) as pipeline:
-                    for key, raw in encoded[start : start + CHUNK]:
-                        pipeline.set(key, raw, ex=self.ttl_s)
-                    pipeline.execute()
-        except redis.RedisError as e:
-            raise FeatureStoreError(f"the feature store did not take the features: {e}") from e
+        until = time.monotonic() + self._write_s
+        for start in range(0, len(encoded), self._store.write_batch):
+            left = dict(encoded[start : start + self._store.write_batch])
+
+            def write(seconds: float, left: dict[str, bytes] = left) -> None:
+                try:
+                    self._store.write(left, self.ttl_s, seconds)
+                except ThrottledError as e:
+                    for key in e.done:
+                        del left[key]
+                    raise
+
+            try:
+                self._persist(write, until)
+            except FeatureStoreError as e:
+                raise FeatureStoreError(f"the feature store did not take the features: {e}") from e
         self._cache.drop(values)
         return len(encoded)
 
     def close(self) -> None:
-        self._redis.close()
+        self._store.close()
 
-    def _mget(self, ids: list[str]) -> list[bytes | None]:
-        now = self._clock()
-        if now < self._left_alone_until:
-            raise FeatureStoreError("the feature store did not answer in time a moment ago and is left alone")
-        keys = [self._prefix + i for i in ids]
+    def _read(self, keys: list[str], found: dict[str, bytes | None]) -> None:
+        """Into `found`, chunk by chunk: what was read before a failure stays."""
+        if not keys:
+            return
+        if self._clock() < self._left_alone_until:
+            raise SlowError("the feature store did not answer in time a moment ago and is left alone")
+        until = time.monotonic() + self._deadline_s
         try:
-            try:
-                return self._read(keys)
-            except redis.TimeoutError:
-                raise
-            except redis.ConnectionError:
-                return self._read(keys)  # a kept connection that a restarted store closed; a second one is fresh
-        except redis.TimeoutError as e:
-            self._left_alone_until = self._clock() + self._pause_s
-            raise FeatureStoreError("the feature store did not answer in time") from e
-        except redis.RedisError as e:
-            raise FeatureStoreError(f"the feature store cannot be read: {e}") from e
+            for start in range(0, len(keys), self._store.batch):
+                chunk = keys[start : start + self._store.batch]
 
-    def _read(self, keys: list[str]) -> list[bytes | None]:
-        values = self._redis.mget(keys)
-        if not isinstance(values, list):
-            raise TypeError("mget of a client that waits gives a list")
-        return [v.encode() if isinstance(v, str) else v for v in values]
+                def read(seconds: float, chunk: list[str] = chunk) -> None:
+                    asked = [key for key in chunk if key not in found]
+                    try:
+                        found.update(self._store.read(asked, seconds))
+                    except ThrottledError as e:
+                        found.update(e.done)
+                        raise
+
+                self._persist(read, until)
+        except SlowError:
+            self._left_alone_until = self._clock() + self._pause_s
+            raise
+
+    def _persist(self, ask: Callable[[float], None], until: float) -> None:
+        """Once more over a fresh connection, and again after a pause where the store was asked too much; in time."""
+        gone, pause = 0, FIRST_PAUSE_S
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise SlowError("the feature store did not answer in time")
+            started = time.monotonic()
+            self.counters.store_calls += 1
+            try:
+                return ask(left)
+            except GoneError:
+                gone += 1
+                if gone > 1:
+                    raise
+            except ThrottledError:
+                self.counters.throttled += 1
+                wait = pause * random.uniform(0.5, 1)
+                if until - time.monotonic() <= wait:
+                    raise
+                time.sleep(wait)
+                pause *= 2
+            finally:
+                self.counters.store_seconds += time.monotonic() - started
+            self.counters.retries += 1
+
+
+def connect(
+    url: str, key_prefix: str, schema: Schema, *, deadline_ms: float, secrets: Mapping[str, str] = {}, **options: Any
+) -> Features:
+    """The client of the store at that address. `secrets`: password and ca (PEM), where the store has them."""
+    scheme = url.partition(":")[0]
+    if scheme not in SCHEMES:
+        raise FeatureStoreError(f"no client for {scheme}: there is one for {', '.join(SCHEMES)}")
+    # in the package, or beside a server's Python model
+    name = f"{__package__}.{SCHEMES[scheme]}" if __package__ else SCHEMES[scheme]
+    store: RawStore = import_module(name).connect(url, deadline_s=deadline_ms / 1000, **secrets)
+    return Features(store, key_prefix, schema, deadline_ms=deadline_ms, **options)

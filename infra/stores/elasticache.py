@@ -13,7 +13,7 @@ from infra.stores.store import PASSWORD, URL, Site, Store, recorded_fields
 if TYPE_CHECKING:
     import pulumi
     from pulumi_aws.ec2 import SecurityGroup
-    from pulumi_aws.elasticache import ReplicationGroup
+    from pulumi_aws.elasticache import ParameterGroup, ReplicationGroup, SubnetGroup
     from pulumi_aws.ssm import Parameter
 
     from infra.clouds.site import Ground
@@ -128,15 +128,10 @@ def _password(site: Site) -> Parameter:
     )
 
 
-def _group(
-    site: Site, plan: Plan, kept: Mapping[str, object], security: SecurityGroup, token: Parameter
-) -> ReplicationGroup:
+def _settings(site: Site, engine: str) -> tuple[SubnetGroup, ParameterGroup]:
+    """Where its nodes stand, and how they run."""
     from pulumi_aws import elasticache
 
-    spec, copies = plan.spec, sizes.replicas(plan.spec)
-    size = sizes.elasticache_size(spec)
-    assert size is not None, "checked before anything is declared: infra/stores/protect.py"
-    engine = str(kept["engine"])
     subnets = elasticache.SubnetGroup(
         "store",
         name=site.name(SUBNETS),
@@ -154,6 +149,19 @@ def _group(
         tags=site.labels(),
         opts=site.options(PARAMETERS, holds_data=False),
     )
+    return subnets, parameters
+
+
+def _group(
+    site: Site, plan: Plan, kept: Mapping[str, object], security: SecurityGroup, token: Parameter
+) -> ReplicationGroup:
+    from pulumi_aws import elasticache
+
+    spec, copies = plan.spec, sizes.replicas(plan.spec)
+    size = sizes.elasticache_size(spec)
+    assert size is not None, "checked before anything is declared: infra/stores/protect.py"
+    engine = str(kept["engine"])
+    subnets, parameters = _settings(site, engine)
     return elasticache.ReplicationGroup(
         "store",
         replication_group_id=site.name(GROUP),

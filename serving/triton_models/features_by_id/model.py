@@ -26,7 +26,7 @@ COUNTERS = {
     "misses": ("slipway_feature_cache_misses_total", "Look-ups that went to the feature store"),
     "unknown": ("slipway_feature_unknown_total", "Ids that the feature store does not have"),
     "store_errors": ("slipway_feature_store_errors_total", "Look-ups that the feature store did not answer"),
-    "throttled": ("slipway_feature_store_throttled_total", "Requests that the feature store refused for being too many"),
+    "throttled": ("slipway_feature_store_throttled_total", "Requests refused for being too many"),
     "retries": ("slipway_feature_store_retries_total", "Requests that were made once more"),
     "store_calls": ("slipway_feature_store_requests_total", "Requests to the feature store"),
     "store_seconds": ("slipway_feature_store_request_seconds_total", "Time of all requests to the feature store"),

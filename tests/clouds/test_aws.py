@@ -16,6 +16,7 @@ for _package in ("pulumi_aws", "pulumi_kubernetes", "botocore"):
 
 from infra.clouds.aws.cluster import admins  # noqa: E402
 from infra.clouds.aws.network import ranges  # noqa: E402
+from simulators.core.faults import Fault  # noqa: E402
 from tests.clouds.site_project import SiteProject, changed, worked  # noqa: E402
 
 PUBLIC: Mapping[str, object] = {
@@ -153,14 +154,14 @@ def test_pools_are_the_plans_and_the_autoscalers_afterwards(private: list[dict[s
     assert pool["scalingConfig"]["minSize"] == 0
     assert pool["scalingConfig"]["desiredSize"] > 0
     assert pool["amiType"] == "AL2023_x86_64_NVIDIA"
-    assert {t["key"] for t in pool["taints"]} == {"slipway-pool", "nvidia.com/gpu"}
+    assert {t["key"] for t in pool["taints"]} == {"slipway-serving", "nvidia.com/gpu"}
     generation = pool["labels"]["slipway-generation"]
     assert pool["nodeGroupName"].endswith(generation)
     told = {t["tag"]["key"]: t["tag"]["value"] for t in of(private, "autoscaling/tag:Tag").values()}
     prefix = "k8s.io/cluster-autoscaler/node-template"
     assert told[f"{prefix}/resources/nvidia.com/gpu"] == "1"
     assert told[f"{prefix}/label/slipway-generation"] == generation
-    assert told[f"{prefix}/taint/slipway-pool"] == "serving:NoSchedule"
+    assert told[f"{prefix}/taint/slipway-serving"] == "true:NoSchedule"
     for template in of(private, "ec2/launchTemplate:LaunchTemplate").values():
         assert template["metadataOptions"] == {
             "httpEndpoint": "enabled",
@@ -191,7 +192,7 @@ def test_only_the_table_of_flows_is_let_in(private: list[dict[str, Any]], public
     """By CIDR the entry alone is reached, from the network or from allowed_cidrs; node ports only from the entry."""
     for resources, callers, ports in (
         (private, {"10.40.0.0/16"}, {80, 8001}),
-        (public, {"198.51.100.0/24", "203.0.113.0/24"}, {443, 8443}),
+        (public, {"198.51.100.0/24", "203.0.113.0/24"}, {443, 8001}),
     ):
         rules = of(resources, "vpc/securityGroupIngressRule:SecurityGroupIngressRule").values()
         by_range = [r for r in rules if "cidrIpv4" in r]
@@ -248,3 +249,28 @@ def test_ranges_of_zones_never_overlap_nor_move() -> None:
     assert not any(a.overlaps(b) for i, a in enumerate(every) for b in every[:i])
     with pytest.raises(ValueError, match="no range is planned"):
         ranges("us-east-1g")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("events", "uri", "reason"),
+    [
+        ((), "s3://weights/team/digits", None),
+        (("bucket-empty",), "s3://weights/team/digits", "nothing is stored under s3://weights/team/digits"),
+        (("bucket-absent",), "s3://weights/team/digits", "bucket weights cannot be read"),
+        ((), "gs://weights/digits", "no address of S3"),
+    ],
+)
+def test_a_model_that_is_not_there_is_said_before_anything_is_made(
+    events: tuple[str, ...], uri: str, reason: str | None, tmp_path: Path
+) -> None:
+    """In preview as well, by asking the cloud; then nothing is declared but the provider that asked."""
+    site = project(tmp_path)
+    site.world.faults = tuple(Fault(kind=e) for e in events)  # type: ignore[arg-type]
+    result = site.go("preview", worked("eks-cpu"), model=uri)
+    if reason is None:
+        assert result.ok, result.errors
+    else:
+        assert any(reason in e for e in result.errors), result.errors
+        assert set(result.changes) <= {"create", "same"}
+        assert sum(result.changes.values()) <= 2, "the stack and the provider"

@@ -14,7 +14,7 @@ from infra.clouds.aws.network import Network
 from infra.clouds.site import EntryAddress
 from infra.plan.flows import flows
 
-CLEAR, SECURE = {"http": 80, "grpc": 8001}, {"http": 443, "grpc": 8443}  # ports of the load balancer
+CLEAR, SECURE = {"http": 80, "grpc": 8001}, {"http": 443, "grpc": 8001}  # ports of the load balancer
 ALPN = {"http": "HTTP2Optional", "grpc": "HTTP2Only"}  # a gRPC client asks for HTTP/2 within TLS
 
 

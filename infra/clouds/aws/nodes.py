@@ -20,7 +20,8 @@ from infra.plan.cost_facts import amount, text
 from infra.plan.facts import fact
 from infra.spec import Spec
 
-POOL, GENERATION = "slipway-pool", "slipway-generation"
+ROLE, GENERATION = "slipway-role", "slipway-generation"  # labels
+SERVING = "slipway-serving"  # taint: pods that no server is stay away from serving nodes
 ACCELERATOR = "k8s.amazonaws.com/accelerator"  # by this label the Cluster Autoscaler waits for a node's GPUs
 PRESENT = "nvidia.com/gpu.present"  # the device plugin's chart asks for it, and on EKS nobody else sets it
 GPU = "nvidia.com/gpu"
@@ -81,7 +82,7 @@ def system_shape(here: Here) -> Shape:
         start=nodes,
         least=nodes,
         most=nodes,
-        labels={POOL: "system"},
+        labels={ROLE: "system"},
     )
 
 
@@ -101,13 +102,13 @@ def pool_shape(spec: Spec, pool: Pool, generation: str, zones: tuple[str, ...]) 
         spot=pool.capacity_type == "spot",
         arch=pool.arch,
         gpus=gpus,
-        labels={POOL: pool.role, GENERATION: generation, **(gpu_labels if gpus else {})},
-        taints=((POOL, "serving"), *(((GPU, "present"),) if gpus else ())),
+        labels={ROLE: pool.role, GENERATION: generation, **(gpu_labels if gpus else {})},
+        taints=((SERVING, "true"), *(((GPU, "present"),) if gpus else ())),
     )
 
 
 def placement(shape: Shape, replicas_per_node: int, after: tuple[pulumi.Resource, ...]) -> Placement:
-    selector = {k: v for k, v in shape.labels.items() if k in (POOL, GENERATION)}
+    selector = {k: v for k, v in shape.labels.items() if k in (ROLE, GENERATION)}
     return Placement(
         node_selector=selector,
         tolerations=tuple(Toleration(key=k, value=v, effect="NoSchedule") for k, v in shape.taints),

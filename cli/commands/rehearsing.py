@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from cli.project import NAME
 from cli.session import JSON, SET, STACK, Globals, print_json
 
 if TYPE_CHECKING:
+    from cli.project import Project
+    from cli.rehearsal.judges import Judge
     from cli.rehearsal.run import Wanted
+    from infra.plan import Plan
 
 ALL = "up,noop,switch,switch-back,destroy,destroy-again,up-again"
 CHANGE = Annotated[
@@ -128,7 +132,30 @@ def _wanted(
         changed=changed,
         rules=faults.parse(rules, order),
         binary=_binary(engine),
+        judges=tuple(_judges(project, name, stack)),
     )
+
+
+def _judges(project: Project, name: str, stack: str) -> Iterator[Judge]:
+    """Quota and money of any project; requests where a plan says how many there are and what a server carries."""
+    from cli import plans
+    from cli.rehearsal import judges
+    from cli.rehearsal.prices import CatalogPrices
+    from infra.catalog import load
+
+    yield judges.quota
+    yield judges.Money(prices=CatalogPrices(catalog=load()))
+    if name != NAME:
+        return
+    from serving.kubernetes import parts
+
+    def planned(config: Mapping[str, str]) -> Plan | None:
+        try:
+            return plans.plan(project, stack, config)
+        except CliError:
+            return None  # the phase has told why
+
+    yield judges.Traffic(planned=planned, read=plans.recorded, parts=parts)
 
 
 def _refuse_local(name: str, stack: str, config: dict[str, object]) -> None:

@@ -12,10 +12,10 @@ from cli.project import Project
 from cli.rehearsal import faults, measure, scenario
 from cli.rehearsal.child import Child
 from cli.rehearsal.faults import Rule
+from cli.rehearsal.judges import Case, Judge
 from cli.rehearsal.place import Place, prepared
 from cli.rehearsal.report import Phase, Report
 from simulators.core import kubernetes
-from simulators.core.timeline import Timeline
 from simulators.core.world import Leftover, World
 
 REVERT = "switch-revert"
@@ -23,8 +23,6 @@ RETRY = "-retry"
 KILLS = 5  # runs of one phase that a rule may kill before it is given up
 
 Hear = Callable[[str, Event], None]
-Judge = Callable[[World, Timeline, Phase], tuple[Phase, tuple[str, ...]]]
-"""Adds to a phase what is known of serving and of money; and problems that no operation told of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +49,7 @@ class _Run:
     rules: tuple[Rule, ...]
     config: Mapping[str, str]
     state: Deployment | None = None
+    serves: bool = False  # from the first up that ended well until a destroy
     phases: list[Phase] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     leftovers: dict[tuple[str, str, str], Leftover] = field(default_factory=dict)
@@ -113,7 +112,8 @@ def _stands(phase: Phase) -> bool:
 def _engine(run: _Run, name: str, kind: scenario.Kind, *, last: bool = True) -> bool:
     """One run of the engine, with another where a rule killed it; whether the phase is well."""
     started = time.monotonic()
-    known = len(_world(run.place).operations)
+    before = _world(run.place)
+    known, told = len(before.operations), len(before.notices)
     which = faults.of_phase(run.rules, name)
     for _ in range(KILLS):
         ended = run.child.run(
@@ -129,11 +129,17 @@ def _engine(run: _Run, name: str, kind: scenario.Kind, *, last: bool = True) -> 
     problems = [f"{name}: {error}" for error in ended.errors]
     if kind.still and phase.steps:
         problems.append(f"{name}: {_moved(phase)}, and nothing was to change")
+    destroys = kind.command == "destroy"
     for judge in run.wanted.judges:
-        phase, more = judge(world, timeline, phase)
+        case = Case(
+            world=world, timeline=timeline, phase=phase, outputs=ended.outputs, config=run.config,
+            served=run.serves and not destroys, destroys=destroys,
+        )  # fmt: skip
+        phase, more = judge(case)
         problems += [f"{name}: {text}" for text in more]
+    run.serves = False if destroys else run.serves or ended.ok
     if kind.command == "up" and ended.ok and last:
-        problems += [f"{name}: {conflict}" for conflict in kubernetes.conflicts(world)]
+        problems += [f"{name}: {text}" for text in (*kubernetes.conflicts(world), *world.notices[told:])]
     ok = ended.ok and not (kind.still and phase.steps)
     run.phases.append(replace(phase, ok=ok, seconds=time.monotonic() - started))
     run.problems += problems

@@ -106,7 +106,7 @@ def opened(value: object, crypter: Decrypts) -> object:
     def change(v: object) -> object:
         if isinstance(v, dict) and v.get(SIG) == SECRET and "value" not in v:
             text = v["plaintext"] if "plaintext" in v else crypter.decrypt(v["ciphertext"])
-            return {SIG: SECRET, "value": json.loads(text)}
+            return {SIG: SECRET, "value": opened(json.loads(text), crypter)}  # a secret may hold secrets
         return v
 
     return walk(value, change)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 
-from infra.plan import Infeasible, make_plan, transition
-from infra.spec import SpecError, parse
+from infra.plan import Infeasible, Plan, make_plan, transition
+from infra.spec import Problem, SpecError, parse
+from infra.stores import protect
 from stacks import config, outputs, registry
 from stacks.past import announce, recall
 
@@ -20,14 +23,26 @@ async def deploy() -> None:
 
 async def _deploy() -> None:
     spec = parse(config.read())
-    plan = make_plan(spec, registry.kinds(), registry.catalog(spec.cloud))
     past = await recall()
+    held = protect.hold(spec, past.store)
+    plan = make_plan(held.spec, registry.kinds(), registry.catalog(spec.cloud))
     change = transition(past.plan, plan)
     announce(past, change)
-    if change.refused:
-        raise SpecError(change.refused)
     missing = registry.unbuilt(spec)
-    if missing is not None:
-        raise SpecError([missing])
-    stack = registry.blueprint(spec.shape).build(plan, stack=pulumi.get_stack(), project=config.project())
+    refused = [*change.refused, *_store(plan, past.store, held.notes), *([missing] if missing else [])]
+    if refused:
+        raise SpecError(refused)
+    blueprint = registry.blueprint(spec.shape)
+    stack = blueprint.build(plan, stack=pulumi.get_stack(), project=config.project(), recorded=past.store)
     outputs.export(stack)
+
+
+def _store(plan: Plan, recorded: Mapping[str, object] | None, notes: tuple[str, ...]) -> tuple[Problem, ...]:
+    """What an update would do to a store that stands: said, or refused."""
+    kind = registry.store(plan.spec.feature_store)
+    if kind is None or not hasattr(kind, "fields"):
+        return ()
+    verdict = protect.verdict(kind.KIND.name, recorded, kind.fields(plan, pulumi.get_stack()), plan.spec)
+    for note in (*notes, *verdict.notes):
+        pulumi.log.warn(note)
+    return verdict.refused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import pulumi
@@ -10,17 +10,22 @@ import pulumi
 
 @dataclass(frozen=True, kw_only=True)
 class StackOutputs:
-    """Every output, by its name."""
+    """Every output, by its name; what a stack has not is not exported."""
 
     url_http: pulumi.Input[str]
     url_grpc: pulumi.Input[str]
-    url_metrics: Sequence[pulumi.Input[str]]
-    url_admin: pulumi.Input[str]
-    redis: pulumi.Input[str] | None
     plan: dict[str, object]
     models: Sequence[str]
     generation: str
     next: Sequence[str]
+    reachable_from: str | None = None  # from where the addresses answer
+    url_metrics: Sequence[pulumi.Input[str]] | None = None
+    url_admin: pulumi.Input[str] | None = None
+    redis: pulumi.Input[str] | None = None
+    kubeconfig_command: pulumi.Input[str] | None = None
+    dashboards: Sequence[str] | None = None
+    store: Mapping[str, object] | None = None  # what a later update compares its own store with
+    usd_per_month: Mapping[str, float] | None = None
 
 
 def export(outputs: StackOutputs) -> None:

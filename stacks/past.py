@@ -1,7 +1,8 @@
-"""What the program knows of its own past: the plan that its last successful update recorded."""
+"""What the program knows of its own past: the plan and the store that its last successful update recorded."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -15,19 +16,23 @@ class Past:
     """None of it the first time."""
 
     plan: Plan | None
+    store: Mapping[str, object] | None = None  # fields that a store was made with
     note: str = ""
 
 
 async def recall() -> Past:
     """Asks Pulumi for this stack's own outputs (works in preview and up; nothing the first time)."""
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    recorded = await pulumi.StackReference(name).get_output_details("plan")
+    itself = pulumi.StackReference(name)
+    recorded = await itself.get_output_details("plan")
+    store = (await itself.get_output_details("store")).value
     if recorded.value is None:
-        return Past(plan=None)
+        return Past(plan=None, store=store)
     try:
-        return Past(plan=Plan.from_json(recorded.value))
+        return Past(plan=Plan.from_json(recorded.value), store=store)
     except (SpecError, KeyError, TypeError) as e:
-        return Past(plan=None, note=f"the recorded plan of an earlier version cannot be read ({e}); it is written anew")
+        note = f"the recorded plan of an earlier version cannot be read ({e}); it is written anew"
+        return Past(plan=None, store=store, note=note)
 
 
 def announce(past: Past, change: Transition) -> None:

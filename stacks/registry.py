@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from types import ModuleType
 
@@ -11,10 +11,19 @@ from infra.plan import Kind, Kinds
 from infra.spec import Problem, Spec
 from infra.spec.problems import problem
 
-CLOUDS = {"local": "infra.clouds.local.place"}
-STORES = {"redis": "infra.stores.redis"}
-SERVERS = {"triton": "serving.triton"}
-BLUEPRINTS = {"vm": "stacks.vm"}
+CLOUDS = {"local": "infra.clouds.local.place", "gcp": "infra.clouds.gcp", "aws": "infra.clouds.aws"}
+STORES = {
+    "redis": "infra.stores.redis",
+    "memorystore": "infra.stores.memorystore",
+    "bigtable": "infra.stores.bigtable",
+    "firestore": "infra.stores.firestore",
+    "dynamodb": "infra.stores.dynamodb",
+    "elasticache": "infra.stores.elasticache",
+}
+SERVERS = {"triton": "serving.triton"}  # as a process of this machine
+PODS = {"triton": "serving.triton_pod", "tf-serving": "serving.tf_serving"}
+BLUEPRINTS = {"vm": "stacks.vm", "kubernetes": "stacks.kubernetes"}
+BUILT = {"local": "vm", "gcp": "kubernetes", "aws": "kubernetes"}  # the shape that each cloud can be built in
 
 
 def kinds() -> Kinds:
@@ -33,17 +42,18 @@ def catalog(cloud: str) -> Catalog | None:
 
 def unbuilt(spec: Spec) -> Problem | None:
     """What of a stack that was planned nothing here can build yet."""
-    parts: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    servers = SERVERS if spec.cloud == "local" else PODS
+    parts: tuple[tuple[str, str, Collection[str]], ...] = (
         ("cloud", spec.cloud, CLOUDS),
-        ("shape", spec.shape, BLUEPRINTS),
-        ("server", spec.server, SERVERS),
-        ("feature_store", spec.feature_store, {"none": "", **STORES}),
+        ("shape", spec.shape, [BUILT.get(spec.cloud, "")]),
+        ("server", spec.server, servers),
+        ("feature_store", spec.feature_store, ["none", *STORES]),
     )
-    for path, name, modules in parts:
-        if name not in modules:
-            reason = f"{name} can be planned, and cannot be built yet: no resource was declared"
+    for path, name, there in parts:
+        if name not in there:
+            reason = f"{name} can be planned, and cannot be built yet where cloud is {spec.cloud}: nothing was declared"
             to_fix = f"run `slipway plan`, which needs no blueprint, or set {path} to what can be built"
-            return problem((path,), reason, allowed=sorted(modules), to_fix=to_fix)
+            return problem((path,), reason, allowed=sorted(there), to_fix=to_fix)
     return None
 
 
@@ -57,6 +67,11 @@ def store(name: str) -> ModuleType | None:
 
 def server(name: str) -> ModuleType:
     return import_module(SERVERS[name])
+
+
+def pods(name: str) -> ModuleType:
+    """A server as pods."""
+    return import_module(PODS[name])
 
 
 def blueprint(shape: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
@@ -16,7 +17,7 @@ from stacks.outputs import StackOutputs
 DRAIN_MARGIN_S = 5.0  # beyond the longest allowed request
 
 
-def build(plan: Plan, *, stack: str, project: Path) -> StackOutputs:
+def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, object] | None) -> StackOutputs:
     """Declares everything from the plan. What is wrong with a model is said before the first resource."""
     spec = plan.spec
     here = registry.cloud(spec.cloud)

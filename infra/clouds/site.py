@@ -47,8 +47,9 @@ class Grant:
 
     kind: str
     target: pulumi.Input[str]
-    bind: Callable[[str, pulumi.Input[str]], Sequence[pulumi.Resource]] | None = None  # (logical name, principal) ->
-    # what grants it: a store declares the rights on itself. The principal is an IAM member on GCP, a role's name on AWS.
+    # (logical name, principal) -> what grants it: a store declares the rights on itself, and then nothing else is to be
+    # done for this grant. The principal is an IAM member on GCP, the name of a role on AWS.
+    bind: Callable[[str, pulumi.Input[str]], Sequence[pulumi.Resource]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

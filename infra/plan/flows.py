@@ -38,8 +38,8 @@ def _named(name: str, namespace: str = SYSTEM, **more: str) -> Pods:
 
 # Roles that are pods; every other name in the table is outside the cluster. The names of charts' pods are the charts'.
 PODS = {
-    "envoy": _named("envoy"),
-    "servers": _named("model-server", SERVING),
+    "envoy": _named("envoy", SERVING),
+    "servers": _named("server", SERVING),
     "batch": _named("batch", SERVING),
     "prometheus": _named("prometheus", component="server"),
     "keda": _named("keda-operator"),

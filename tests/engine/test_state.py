@@ -95,13 +95,14 @@ def test_no_secret_is_in_any_file(tmp_path: Path) -> None:
     state = fresh(tmp_path)
     state.end(
         state.begin("creating", row("a")),
-        add=row("a", outputs={"key": secret("hush"), "deep": [{"x": secret({"y": "hush"})}]}),
+        add=row("a", outputs={"key": secret("hush"), "deep": [{"x": secret({"y": secret("hush")})}]}),
     )
     journal = (tmp_path / "dev.journal").read_text()
     state.fold()
     stored = (tmp_path / "dev.json").read_text()
     assert "hush" not in journal + stored
     assert fresh(tmp_path).rows()[0]["outputs"]["key"] == secret("hush")
+    assert fresh(tmp_path).rows()[0]["outputs"]["deep"] == [{"x": secret({"y": secret("hush")})}]
     assert '"plaintext": "\\"hush\\""' in json.dumps(fresh(tmp_path).deployment(show_secrets=True))
     with pytest.raises(EngineError, match="does not open"):
         State(tmp_path / "dev.json", {"PULUMI_CONFIG_PASSPHRASE": "another"})

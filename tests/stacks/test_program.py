@@ -225,7 +225,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
             "features": None,
             "local_vcpus": None,
         },
-        "gcp can be planned, and cannot be built yet",
+        "vm can be planned, and cannot be built yet where cloud is gcp",
     ),
     "other store": ({"feature_store": "bigtable"}, "feature_store"),
 }

@@ -1,0 +1,124 @@
+"""Blueprint of the shape kubernetes: ground, store, services, one generation of servers, entry; the cloud says how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pulumi
+
+from infra.clouds.site import EntryAddress, Grant, KubernetesSite, ModelFiles
+from infra.plan import Plan
+from infra.spec import Problem, SpecError
+from infra.spec.problems import problem
+from infra.stores.store import Store
+from serving import kubernetes as serving
+from serving.container import ContainerSpec, FileContent
+from serving.upload import Upload
+from stacks import registry
+from stacks.batch import run_batch
+from stacks.cluster import Ground, ground
+from stacks.entry import enter
+from stacks.generation import groups, places, serve
+from stacks.objects import Objects
+from stacks.outputs import StackOutputs
+
+DASHBOARDS = ["kubectl -n slipway-system port-forward service/prometheus-server 9090 (then http://127.0.0.1:9090)"]
+MODELS = "MODELS"  # stands for the address of uploaded files where only the shape of a container is asked for
+
+
+def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, object] | None) -> StackOutputs:
+    """Declares everything from the plan; what is wrong with a model is said before the first resource."""
+    server = registry.pods(plan.spec.server)
+    upload: Upload | None = server.uploads(plan, project=project)
+    shapes: list[ContainerSpec] = [server.pod(plan, p, project=project, uploaded=MODELS) for p in plan.pools]
+    generation = serving.generation(plan, shapes, upload.digest if upload else "")
+    site: KubernetesSite = registry.cloud(plan.spec.cloud).Site(plan, stack=stack)
+    missing = absent(site, plan, stack)
+    if missing:
+        raise SpecError(missing)
+    site.build()
+    models = _upload(site, upload)
+    kind = registry.store(plan.spec.feature_store)
+    store: Store | None = None if kind is None else kind.build(site.ground, plan, recorded)
+    objects = Objects(site.kubernetes)
+    grants = [*_reads(plan, models), *(store.grants if store else ())]
+    identity = site.identity(serving.NAMESPACE, serving.SERVERS, grants)
+    given = Ground(plan=plan, stack=stack, store=store, annotations=identity.annotations, container=shapes[0])
+    standing = ground(objects, site, given)
+    placed = places(site, plan, generation)
+    uri = models.uri if models else None
+    containers = [server.pod(plan, p, project=project, uploaded=uri, env=standing.env) for p in plan.pools]
+    serve(
+        objects,
+        plan,
+        list(groups(plan, containers, placed)),
+        standing.services,
+        stack=stack,
+        generation=generation,
+        after=[*standing.after, *identity.after, *(models.after if models else ()), *(store.after if store else ())],
+        pools=placed,
+    )
+    address = enter(objects, site, plan, stack=stack, container=shapes[0], after=standing.after)
+    run_batch(objects, site, plan, stack=stack, after=standing.after)
+    return _outputs(plan, site, address, store, stack=stack, models=server.served_names(plan), generation=generation)
+
+
+def _outputs(
+    plan: Plan,
+    site: KubernetesSite,
+    address: EntryAddress,
+    store: Store | None,
+    *,
+    stack: str,
+    models: Sequence[str],
+    generation: str,
+) -> StackOutputs:
+    return StackOutputs(
+        url_http=address.http,
+        url_grpc=address.grpc,
+        reachable_from=address.reachable_from,
+        kubeconfig_command=site.kubeconfig_command,
+        dashboards=DASHBOARDS,
+        store=dict(store.fingerprint) if store else None,
+        usd_per_month=asdict(plan.usd_per_month),
+        plan=plan.to_json(),
+        models=list(models),
+        generation=generation,
+        next=[f"slipway {verb} {stack}" for verb in ("status", "predict", "load", "switch", "destroy")],
+    )
+
+
+def absent(site: KubernetesSite, plan: Plan, stack: str) -> list[Problem]:
+    """Models whose bucket does not have them, each with the way to put it there."""
+    found = []
+    for model in plan.models:
+        if "://" not in model.storage_uri:
+            continue
+        why = site.model_missing(model.storage_uri)
+        if why is not None:
+            index = plan.spec.models.index(model)
+            way = f"upload it with `slipway models push {stack}`, or set storage_uri to a local path"
+            found.append(problem(("models", index, "storage_uri"), f"{model.storage_uri}: {why}", to_fix=way))
+    return found
+
+
+def _upload(site: KubernetesSite, upload: Upload | None) -> ModelFiles | None:
+    if upload is None:
+        return None
+    return site.upload({key: _asset(content) for key, content in upload.files.items()}, upload.digest)
+
+
+def _asset(content: FileContent) -> pulumi.Asset:
+    if content.text is not None:
+        return pulumi.StringAsset(content.text)
+    assert content.path is not None
+    return pulumi.FileAsset(content.path)
+
+
+def _reads(plan: Plan, models: ModelFiles | None) -> list[Grant]:
+    """Each bucket that a model is read from."""
+    buckets = {m.storage_uri.split("/")[2] for m in plan.models if "://" in m.storage_uri}
+    own = [] if models is None else [Grant(kind="read_bucket", target=models.bucket)]
+    return [*own, *(Grant(kind="read_bucket", target=b) for b in sorted(buckets))]

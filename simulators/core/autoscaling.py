@@ -91,7 +91,7 @@ def shrink(world: World, cluster: Thing) -> None:
     for pool in board.pools:
         if pool.most > pool.least:
             pool.nodes = max(pool.least + len(pool.lost), used.get(pool.name, 0))
-    scheduler.keep_nodes(world, board.pools)
+    scheduler.keep_nodes(world, board.pools, len(world.operations) - 1)
 
 
 def _wanted(world: World, cluster: Thing, scaler: Thing, target: Thing) -> int | None:

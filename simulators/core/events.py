@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from simulators.core import autoscaling, drains, kubernetes, lifecycle, nodes, scheduler
+from simulators.core import autoscaling, drains, kubernetes, lifecycle, nodes, paths, scheduler
+from simulators.core.checks import number
 from simulators.core.drains import Loss
 from simulators.core.edits import put
 from simulators.core.faults import EVENTS, Fault
 from simulators.core.nodes import Pool
 from simulators.core.scheduler import NODE_START_S
+from simulators.core.values import plain_properties
 from simulators.core.world import Thing, World
 
 
@@ -57,11 +59,21 @@ def _matching(world: World, fault: Fault) -> list[Thing]:
 def _spot(world: World, fault: Fault) -> bool:
     for thing, pool, cluster in _pools(world, fault):
         if pool.spot and pool.nodes > len(pool.lost):
-            notice = lifecycle.limit(cluster.cloud, "notice_s")
+            notice = _notice(thing, cluster)
             why = f"taken back with its spot machine ({notice:.0f} s notice)"
             _lose(world, thing, pool, cluster, Loss(asked=False, why=why, notice_s=notice, again_after_s=NODE_START_S))
             return True
     return False
+
+
+def _notice(pool: Thing, cluster: Thing) -> float:
+    """What ordinary pods get: on GKE as the pool's kubelet configuration says, else the cloud's own."""
+    kubelet = paths.get(plain_properties(pool.outputs), ("nodeConfig", "kubeletConfig"))
+    given = kubelet if isinstance(kubelet, dict) else {}
+    whole = number(given.get("shutdownGracePeriodSeconds"))
+    if whole is None:
+        return lifecycle.limit(cluster.cloud, "notice_s")
+    return whole - (number(given.get("shutdownGracePeriodCriticalPodsSeconds")) or 0.0)
 
 
 def _node(world: World, fault: Fault) -> bool:

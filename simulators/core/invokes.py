@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from simulators.core import contents, templates
+from simulators.core import configuration, contents, locate, templates
 from simulators.core.checks import text
 from simulators.core.lifecycle import CloudError, Target
 from simulators.core.values import Json, Properties, plain_properties
@@ -22,6 +22,8 @@ def call(world: World, target: Target, token: str, args: Properties) -> Properti
     if function is None:
         raise CloudError(f"{token}: this function is not simulated; simulated are {', '.join(sorted(_FUNCTIONS))}")
     with world.transaction():
+        if target.cloud == "kubernetes":  # the cluster may have come into being after the provider was configured
+            target = configuration.target(target.cloud, target.config, world)
         return function(world, target, args)
 
 
@@ -140,6 +142,7 @@ def _region(world: World, target: Target, args: Properties) -> Properties:
 
 _FUNCTIONS: dict[str, Function] = {
     **contents.FUNCTIONS,
+    **dict.fromkeys(locate.TOKENS, locate.locate),
     NONCE: lambda world, target, _: {"nonce": world.nonce, "cloud": target.cloud},
     "aws:index/getCallerIdentity:getCallerIdentity": _identity,
     "aws:index/getRegion:getRegion": _region,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from simulators.core import effects, naming, paths, references, rules, schema, tables, templates
+from simulators.core import devices, discovery, effects, naming, paths, references, rules, schema, tables, templates
 from simulators.core.checks import text
 from simulators.core.edits import put
 from simulators.core.values import Json, Properties, plain_properties
@@ -81,8 +81,16 @@ def refuse_invalid(world: World, target: Target, token: str, asked: Properties) 
         classes = {t.name for t in there if t.token.endswith(":PriorityClass")}
         known["priorityclass"] = frozenset(classes | {"system-node-critical", "system-cluster-critical"})
     found = [*rules.problems(token, asked, "create", known), *schema.problems(token, asked, strict=True)]
+    found += discovery.problems(token, asked)
+    if partition := devices.partition_problem(_config(asked)) if token.startswith("gcp:container/") else "":
+        found.append(rules.Problem(path="nodeConfig.guestAccelerators", reason=partition))
     if found:
         raise CloudError(f"invalid: {'; '.join(str(p) for p in found)}")
+
+
+def _config(asked: Properties) -> Properties:
+    config = asked.get("nodeConfig")
+    return config if isinstance(config, dict) else {}
 
 
 def computed(token: str, asked: Properties, context: Mapping[str, str], seed: str) -> Properties:

@@ -175,13 +175,14 @@ def replicas_of(thing: Thing) -> int:
     return int(asked) if asked is not None else CONTROLLERS.get(kind(thing), 1)
 
 
-def keep_nodes(world: World, groups: list[Pool]) -> None:
-    """Writes down what the cluster autoscaler made."""
+def keep_nodes(world: World, groups: list[Pool], seq: int | None = None) -> None:
+    """Writes down what the cluster autoscaler made, and from which operation on (the one that runs, else `seq`)."""
     for pool in groups:
         thing = world.things.get(pool.key)
-        if thing is None or pool.most == 0:
+        if thing is None or pool.most == 0 or thing.state.get("nodes") == pool.nodes:
             continue
         thing.state["nodes"] = pool.nodes
         if thing.token == nodes.POOLS[1]:  # EKS: what the autoscaler asked the group for is what the API tells
             for properties in (thing.inputs, thing.outputs):
                 put(properties, "scalingConfig.desiredSize", pool.nodes - len(pool.lost))
+        world.note(thing, seq=seq)

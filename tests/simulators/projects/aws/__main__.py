@@ -16,7 +16,7 @@ def trust(service: str) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-vpc = aws.ec2.Vpc("vpc", cidr_block="10.40.0.0/16", enable_dns_hostnames=True, opts=on)
+vpc = aws.ec2.Vpc("vpc", cidr_block="10.40.0.0/16", enable_dns_hostnames=True, tags={"role": "network"}, opts=on)
 gateway = aws.ec2.InternetGateway("igw", vpc_id=vpc.id, opts=on)
 subnets = {
     f"{kind}-{zone}": aws.ec2.Subnet(
@@ -30,10 +30,10 @@ subnets = {
     for j, zone in enumerate("ab")
 }
 private = [subnets["private-a"].id, subnets["private-b"].id]
-eip = aws.ec2.Eip("nat", domain="vpc", opts=on)
+eip = aws.ec2.Eip("nat", domain="vpc", tags={"role": "nat"}, opts=on)
 nat = aws.ec2.NatGateway("nat", allocation_id=eip.id, subnet_id=subnets["public-a"].id, opts=on)
 for kind in ("public", "private"):
-    table = aws.ec2.RouteTable(kind, vpc_id=vpc.id, opts=on)
+    table = aws.ec2.RouteTable(kind, vpc_id=vpc.id, tags={"role": kind}, opts=on)
     to = {"gateway_id": gateway.id} if kind == "public" else {"nat_gateway_id": nat.id}
     aws.ec2.Route(kind, route_table_id=table.id, destination_cidr_block="0.0.0.0/0", **to, opts=on)
     for zone in "ab":

@@ -38,6 +38,7 @@ else:  # beside a server's Python model
 
 __all__ = ["Cache", "Counters", "FeatureStoreError", "Features", "Lookup", "Schema", "connect"]
 FIRST_PAUSE_S = 0.01  # after a store refused for being asked too much; doubled each time
+LONGEST_PAUSE_S = 1.0
 SCHEMES = {  # of an address -> the module that speaks to that store
     "redis": "features_redis",
     "rediss": "features_redis",
@@ -107,7 +108,7 @@ class Features:
         cache_entries: int,
         cache_ttl_s: float,
         ttl_s: int | None = None,
-        write_deadline_s: float = 30,
+        write_deadline_s: float = 10,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.schema, self.ttl_s, self.counters = schema, ttl_s, Counters()
@@ -166,7 +167,7 @@ class Features:
                     raise
 
             try:
-                self._persist(write, until)
+                self._persist(write, until, patient=True)
             except FeatureStoreError as e:
                 raise FeatureStoreError(f"the feature store did not take the features: {e}") from e
         self._cache.drop(values)
@@ -199,8 +200,9 @@ class Features:
             self._left_alone_until = self._clock() + self._pause_s
             raise
 
-    def _persist(self, ask: Callable[[float], None], until: float) -> None:
-        """Once more over a fresh connection, and again after a pause where the store was asked too much; in time."""
+    def _persist(self, ask: Callable[[float], None], until: float, *, patient: bool = False) -> None:
+        """Once more over a fresh connection (a load: as long as there is time), and again after a pause where
+        the store was asked too much. Never past `until`."""
         gone, pause = 0, FIRST_PAUSE_S
         while True:
             left = until - time.monotonic()
@@ -210,17 +212,14 @@ class Features:
             self.counters.store_calls += 1
             try:
                 return ask(left)
-            except GoneError:
-                gone += 1
-                if gone > 1:
-                    raise
-            except ThrottledError:
-                self.counters.throttled += 1
-                wait = pause * random.uniform(0.5, 1)
-                if until - time.monotonic() <= wait:
+            except (GoneError, ThrottledError) as e:
+                gone += isinstance(e, GoneError)
+                self.counters.throttled += isinstance(e, ThrottledError)
+                wait = 0.0 if gone == 1 else pause * random.uniform(0.5, 1)
+                if (gone > 1 and not patient) or until - time.monotonic() <= wait:
                     raise
                 time.sleep(wait)
-                pause *= 2
+                pause = min(2 * pause, LONGEST_PAUSE_S)
             finally:
                 self.counters.store_seconds += time.monotonic() - started
             self.counters.retries += 1

@@ -20,7 +20,6 @@ from google.cloud.bigtable.data.row_filters import (
     FamilyNameRegexFilter,
     RowFilter,
     RowFilterChain,
-    TimestampRange,
     TimestampRangeFilter,
 )
 
@@ -75,7 +74,7 @@ class BigtableStore:
         chain: list[RowFilter] = [FamilyNameRegexFilter(self._family), CellsColumnLimitFilter(1)]
         if self._ttl_s is not None:
             oldest = datetime.now(UTC) - timedelta(seconds=self._ttl_s)
-            chain.append(TimestampRangeFilter(TimestampRange(start=oldest)))
+            chain.append(TimestampRangeFilter(start=oldest))
         return RowFilterChain(filters=chain)
 
 

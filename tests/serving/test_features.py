@@ -194,7 +194,7 @@ def test_a_store_that_is_not_there_is_said_at_once() -> None:
     assert time.monotonic() - started < 1
     assert found.error is not None
     with pytest.raises(FeatureStoreError, match="did not take"):
-        client(url).put_many({"1": np.zeros(3, np.float32)})
+        client(url, write_deadline_s=0.3).put_many({"1": np.zeros(3, np.float32)})
 
 
 def test_a_restarted_store_does_not_fail_the_first_look_up() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores.harness import Stack, changed
+
+from tests.stores.harness import Stack, changed
 
 for _package in ("pulumi_gcp", "pulumi_aws", "botocore"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra `simulators`)")

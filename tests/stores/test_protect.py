@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores.harness import values
 
 from infra.plan import LatencyMs, Plan, Replicas, Serving, UsdPerMonth
 from infra.plan import store as sizes
 from infra.spec import Spec, parse
 from infra.stores import protect
 from infra.stores.store import Field, fields
+from tests.stores.harness import values
 
 ROOT = Path(__file__).resolve().parents[2]
 STORES = ("memorystore", "bigtable", "firestore", "dynamodb", "elasticache")

@@ -38,7 +38,11 @@ def set_key(text: str, key: str, value: str) -> str:
 
 def write_key(path: Path, key: str, value: str) -> None:
     """Sets the key on disk in one step: a crash leaves the old file or the new one."""
-    changed = set_key(path.read_text(), key, value)
+    write_text(path, set_key(path.read_text(), key, value))
+
+
+def write_text(path: Path, changed: str) -> None:
+    """Replaces the file in one step."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:

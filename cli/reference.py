@@ -45,7 +45,9 @@ def reference() -> str:
     """The whole page."""
     group: Any = get_command(app)
     parts = [INTRO, _options("Options before the command", group), ENGINES, _codes()]
-    parts += [_command(name, command) for name, command in group.commands.items()]
+    for name, command in group.commands.items():
+        parts.append(_command(name, command))
+        parts += [_command(f"{name} {n}", c) for n, c in getattr(command, "commands", {}).items()]
     return "\n".join(parts)
 
 

@@ -35,7 +35,7 @@ def process(container: ContainerSpec, project: Path) -> Process:
         # instances, and numeric libraries would take every core for each.
         env={"PATH": PATH, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **container.env},
         files={path: _file(content, project) for path, content in container.files.items()},
-        probes=[_probe(p) for p in container.probes],
+        probes=[probe(p) for p in container.probes],
         startup_seconds=container.startup_s,
         stop_seconds=container.stop_timeout_s,
     )
@@ -48,7 +48,7 @@ def _file(content: FileContent, project: Path) -> dict[str, str]:
     return {"source": str(project / content.path), "sha256": content.sha256}
 
 
-def _probe(probe: InferProbe) -> dict[str, object]:
+def probe(probe: InferProbe) -> dict[str, object]:
     plain: dict[str, object] = {
         "name": probe.model,
         "path": probe.path,

@@ -41,7 +41,7 @@ def uploads(plan: Plan, *, project: Path) -> Upload | None:
     found: list[Problem] = []
     for model in plan.models:
         if "://" not in model.storage_uri:
-            folder = _folder(project, model)
+            folder = saved_model(project, model)
             if folder is None:
                 at = ("models", plan.spec.models.index(model), "storage_uri")
                 found.append(problem(at, f"{model.storage_uri}: no {SAVED_MODEL} there, nor in {model.version}/ below"))
@@ -203,7 +203,7 @@ def _scattered(plan: Plan) -> Iterator[Problem]:
                 yield problem(at, f"{theirs[1]} differs from {ours[1]}, and the versions of {name} stand in one folder")
 
 
-def _folder(project: Path, model: Model) -> Path | None:
+def saved_model(project: Path, model: Model) -> Path | None:
     """Where the SavedModel is: the path itself, or the version's folder in it."""
     path = project / model.storage_uri
     return next((p for p in (path / str(model.version), path) if (p / SAVED_MODEL).is_file()), None)

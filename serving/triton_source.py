@@ -33,7 +33,7 @@ def read(plan: Plan, target: str, project: Path, pool: Pool | None = None) -> tu
     for model in plan.models:
         index = plan.spec.models.index(model)
         try:
-            files, signature = _source(model, target, project)
+            files, signature = source(model, target, project)
             settings = settings_of(plan, model, pool)
             if signature is not None and not signature.batched and settings.max_batch > 1:
                 raise NotServable(
@@ -54,7 +54,7 @@ def settings_of(plan: Plan, model: Model, pool: Pool | None) -> ModelServing:
     return next((m for m in own if (m.name, m.version) == (model.name, model.version)), plan.serving.of(model))
 
 
-def _source(model: Model, target: str, project: Path) -> tuple[Mapping[str, FileContent], Signature | None]:
+def source(model: Model, target: str, project: Path) -> tuple[Mapping[str, FileContent], Signature | None]:
     """The model's files by name inside its version folder; a model in a bucket has none here."""
     if "://" in model.storage_uri:
         if target == LOCAL:

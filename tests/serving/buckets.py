@@ -17,6 +17,10 @@ class Storage(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.metadata: dict[tuple[str, str], dict[str, str]] = {}
+        self.sessions: dict[str, tuple[str, str, bytes]] = {}  # of uploads that are under way
+        self.breaks_after: int | None = None  # chunks, then the connection is gone
+        self.chunks = 0
         self.failures = 0  # so many answers are 503 before the next good one
         self.puts = 0
 
@@ -49,9 +53,12 @@ class Handler(BaseHTTPRequestHandler):
         _, _, _, _, bucket, _, *rest = path.split("/")
         if not rest:
             return self._list(bucket, query)
-        found = self.server.objects.get((bucket, unquote(rest[0])))
+        place = (bucket, unquote(rest[0]))
+        found = self.server.objects.get(place)
         if found is None:
             return self._json(404, {"error": {"code": 404}})
+        if query.get("alt") != "media":
+            return self._json(200, {"name": place[1], "metadata": self.server.metadata.get(place, {})})
         return self._send(200, found[1])
 
     def do_POST(self) -> None:
@@ -59,9 +66,47 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self._refused():
             return
+        place = (path.split("/")[5], query["name"])
+        if query["uploadType"] == "resumable":
+            name = str(len(self.server.sessions))
+            self.server.sessions[name] = (*place, b"")
+            self.server.metadata[place] = json.loads(body)["metadata"]
+            self.send_response(200)
+            self.send_header("Location", f"{self.server.url}/session/{name}")
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         self.server.puts += 1
-        self.server.put(path.split("/")[5], query["name"], body)
+        self.server.put(*place, body)
         self._json(200, {"name": query["name"]})
+
+    def do_PUT(self) -> None:
+        """A chunk of a resumable upload, or with `bytes */size` the question how much is there."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        name = self.path.rpartition("/")[2]
+        if name not in self.server.sessions:
+            return self._json(404, {})
+        if body and self.server.breaks_after is not None and self.server.chunks >= self.server.breaks_after:
+            self.close_connection = True
+            return None
+        bucket, key, held = self.server.sessions[name]
+        span, _, size = self.headers["Content-Range"].removeprefix("bytes ").partition("/")
+        if body:
+            assert int(span.split("-")[0]) == len(held), "a chunk that does not follow"
+            assert len(body) % (256 << 10) == 0 or len(held) + len(body) == int(size)
+            held += body
+            self.server.chunks += 1
+            self.server.sessions[name] = (bucket, key, held)
+        if len(held) == int(size):
+            self.server.put(bucket, key, held)
+            del self.server.sessions[name]
+            return self._json(200, {"name": key})
+        self.send_response(308)
+        if held:
+            self.send_header("Range", f"bytes=0-{len(held) - 1}")
+        self.send_header("content-length", "0")
+        self.end_headers()
+        return None
 
     def _asked(self) -> tuple[str, dict[str, str]]:
         parts = urlsplit(self.path)
@@ -85,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
                 "name": k,
                 "size": str(len(self.server.content(bucket, k))),
                 "generation": str(self.server.objects[bucket, k][0]),
+                "updated": "2026-11-25T10:00:00Z",
             }
             for k in keys[start : start + PAGE]
         ]

@@ -1,7 +1,7 @@
 """Feature look-up by entity id: one client over every store, with a deadline and a bounded cache.
 
-Stands alone (numpy, the store's module beside it and its own client): both are also copied beside the Python model that
-runs inside the server.
+Stands alone (numpy, the store's module beside it and its own client): the three files also stand, as a package of the
+same name, beside the Python model that runs inside the server.
 """
 
 from __future__ import annotations
@@ -13,28 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
-if __package__:
-    from serving.features_types import (
-        Array,
-        Counters,
-        FeatureStoreError,
-        GoneError,
-        Lookup,
-        Schema,
-        SlowError,
-        ThrottledError,
-    )
-else:  # beside a server's Python model
-    from features_types import (
-        Array,
-        Counters,
-        FeatureStoreError,
-        GoneError,
-        Lookup,
-        Schema,
-        SlowError,
-        ThrottledError,
-    )
+from serving.features_types import (
+    Array,
+    Counters,
+    FeatureStoreError,
+    GoneError,
+    Lookup,
+    Schema,
+    SlowError,
+    ThrottledError,
+)
 
 __all__ = ["Cache", "Counters", "FeatureStoreError", "Features", "Lookup", "Schema", "connect"]
 FIRST_PAUSE_S = 0.01  # after a store refused for being asked too much; doubled each time
@@ -232,7 +220,5 @@ def connect(
     scheme = url.partition(":")[0]
     if scheme not in SCHEMES:
         raise FeatureStoreError(f"no client for {scheme}: there is one for {', '.join(SCHEMES)}")
-    # in the package, or beside a server's Python model
-    name = f"{__package__}.{SCHEMES[scheme]}" if __package__ else SCHEMES[scheme]
-    store: RawStore = import_module(name).connect(url, deadline_s=deadline_ms / 1000, **secrets)
+    store: RawStore = import_module(f"serving.{SCHEMES[scheme]}").connect(url, deadline_s=deadline_ms / 1000, **secrets)
     return Features(store, key_prefix, schema, deadline_ms=deadline_ms, **options)

@@ -23,10 +23,7 @@ from google.cloud.bigtable.data.row_filters import (
     TimestampRangeFilter,
 )
 
-if __package__:
-    from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
-else:
-    from features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
+from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
 
 QUALIFIER = b"v"
 

@@ -11,10 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
 
-if __package__:
-    from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
-else:
-    from features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
+from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
 
 KEY, VALUE, EXPIRES = "id", "v", "expires"
 THROTTLED = {

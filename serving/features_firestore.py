@@ -9,10 +9,7 @@ from urllib.parse import quote, urlsplit
 from google.api_core import exceptions
 from google.cloud import firestore
 
-if __package__:
-    from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
-else:
-    from features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
+from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
 
 VALUE, EXPIRES = "v", "expires"
 
@@ -50,7 +47,7 @@ class FirestoreStore:
             raise _known(e) from e
 
     def close(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
 
 def _known(error: exceptions.GoogleAPICallError) -> FeatureStoreError:

@@ -9,10 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-if __package__:
-    from serving.features_types import FeatureStoreError, GoneError, SlowError
-else:
-    from features_types import FeatureStoreError, GoneError, SlowError
+from serving.features_types import FeatureStoreError, GoneError, SlowError
 
 
 class _GoogleToken(redis.CredentialProvider):
@@ -27,8 +24,8 @@ class _GoogleToken(redis.CredentialProvider):
 
     def get_credentials(self) -> tuple[str]:
         if not self._credentials.valid:
-            self._credentials.refresh(self._request)
-        return (self._credentials.token,)
+            self._credentials.refresh(self._request)  # type: ignore[no-untyped-call]
+        return (str(self._credentials.token),)
 
 
 class RedisStore:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.plan import Plan
+from infra.plan import ModelServing, Plan
+from infra.spec import Model
 from serving import python_stub, triton_config
 from serving.container import ContainerSpec, FileContent, InferProbe, Ports, Tensor
 from serving.facts import facts, rows
-from serving.signature import Port
+from serving.signature import Port, Signature
 from serving.triton_source import LOCAL, Served, read, takes_features
 
 HERE = Path(__file__).resolve().parent
@@ -134,7 +135,7 @@ def model_config(plan: Plan, served: Served, target: str, gpus: int, response_ca
             settings=served.settings,
             kind="KIND_GPU" if gpus else "KIND_CPU",
             instances=_instances(served, gpus),
-            max_queue=_max_queue(plan, served),
+            max_queue=_max_queue(plan, served.model, served.settings),
             queue_timeout_us=int(plan.spec.max_request_s * 1e6),
             inputs=signature.inputs if signature else (),
             outputs=signature.outputs if signature else (),
@@ -161,58 +162,77 @@ def _instances(served: Served, gpus: int) -> int:
     return max(1, served.settings.instances // max(1, gpus))
 
 
-def _max_queue(plan: Plan, served: Served) -> int:
+def _max_queue(plan: Plan, model: Model, settings: ModelServing) -> int:
     """As many requests as can be answered within the longest allowed time; what comes on top is refused at once."""
-    slowest = max(served.model.profile.values(), key=lambda p: p.base_ms + p.per_item_ms)
-    size = served.settings.max_batch
+    slowest = max(model.profile.values(), key=lambda p: p.base_ms + p.per_item_ms)
+    size = settings.max_batch
     batches = plan.spec.max_request_s * 1000 / (slowest.base_ms + slowest.per_item_ms * size)
-    return max(1, int(batches)) * size * served.settings.instances
+    return max(1, int(batches)) * size * settings.instances
 
 
-def _by_id_files(plan: Plan, served: Served, store: Store) -> dict[str, FileContent]:
-    assert served.signature is not None
+def by_id_config(
+    plan: Plan, settings: ModelServing, model: Model, store: Store, signature: Signature | None = None
+) -> str:
+    """config.pbtxt of the model that looks up; without a signature what only the network's file says is left open."""
     assert plan.spec.features is not None
-    name, numbers = by_id_name(served.model.name), facts("features")
-    (features,) = served.signature.inputs
+    numbers, features = facts("features"), signature.inputs[0] if signature else None
+    learnt = (
+        {
+            "model": model.name,
+            "model_input": features.name,
+            "feature_datatype": features.datatype,
+            "feature_shape": ",".join(str(d) for d in features.dims or (1,)),
+        }
+        if features is not None
+        else {}
+    )
     parameters = {
-        "model": served.model.name,
-        "model_input": features.name,
-        "feature_datatype": features.datatype,
-        "feature_shape": ",".join(str(d) for d in features.dims or (1,)),
+        **learnt,
         "store_url": store.url,
         "key_prefix": store.key_prefix,
         "on_failure": plan.spec.features.on_failure,
         **{k: str(numbers[k]) for k in ("deadline_ms", "pause_ms", "cache_entries", "cache_ttl_s")},
     }
-    text = triton_config.render(
+    return triton_config.render(
         triton_config.ModelConfig(
-            name=name,
+            name=by_id_name(model.name),
             backend="python",
-            settings=served.settings,
+            settings=settings,
             kind="KIND_CPU",
-            instances=served.settings.instances,
-            max_queue=_max_queue(plan, served),
+            instances=settings.instances,
+            max_queue=_max_queue(plan, model, settings),
             queue_timeout_us=int(plan.spec.max_request_s * 1e6),
             inputs=(ID,),
-            outputs=served.signature.outputs,
+            outputs=signature.outputs if signature else (),
             parameters=parameters,
             warm=False,  # an id that exists is not known here
         )
     )
-    version = f"{name}/{served.model.version}"
+
+
+def _by_id_files(plan: Plan, served: Served, store: Store) -> dict[str, FileContent]:
+    assert served.signature is not None
+    name = by_id_name(served.model.name)
+    text = by_id_config(plan, served.settings, served.model, store, served.signature)
     return {
         f"{name}/config.pbtxt": FileContent.of_text(text),
-        f"{version}/model.py": FileContent.of_text(BY_ID.read_text()),
-        **{
-            f"{version}/{f}": FileContent.of_text((HERE / f).read_text()) for f in client_files(plan.spec.feature_store)
-        },
+        **{f"{name}/{served.model.version}/{f}": c for f, c in by_id_code(plan).items()},
+    }
+
+
+def by_id_code(plan: Plan) -> dict[str, FileContent]:
+    """Our own files inside the version's folder of the model that looks up."""
+    modules = client_files(plan.spec.feature_store)
+    return {
+        "model.py": FileContent.of_text(BY_ID.read_text()),
+        **{f"serving/{f}": FileContent.of_text((HERE / f).read_text()) for f in modules},
     }
 
 
 def client_files(store: str) -> tuple[str, ...]:
     """Our own modules that stand beside the model that looks features up."""
     module = {"bigtable": "bigtable", "firestore": "firestore", "dynamodb": "dynamodb"}.get(store, "redis")
-    return ("features.py", "features_types.py", f"features_{module}.py")
+    return ("__init__.py", "features.py", "features_types.py", f"features_{module}.py")
 
 
 def probes(plan: Plan, served: Iterable[Served], store: Store | None) -> Iterator[InferProbe]:

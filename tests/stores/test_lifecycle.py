@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,15 @@ DATA = {  # what holds the entities
 }
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "memorystore": ("memorystore", {}),
-    "memorystore-read-replicas": ("memorystore", {"replicas": 2, "ttl_s": 86400}),
-    "valkey": ("memorystore", {"engine": "valkey"}),
     "bigtable": ("bigtable", {"ttl_s": 86400}),
     "firestore": ("firestore", {"ttl_s": 86400}),
     "dynamodb": ("dynamodb", {"ttl_s": 86400}),
-    "dynamodb-provisioned": ("dynamodb", {"capacity": "provisioned"}),
     "elasticache": ("elasticache", {}),
+}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # with SLIPWAY_FULL in the environment
+    "memorystore-read-replicas": ("memorystore", {"replicas": 2, "ttl_s": 86400}),
+    "valkey": ("memorystore", {"engine": "valkey"}),
+    "dynamodb-provisioned": ("dynamodb", {"capacity": "provisioned"}),
     "elasticache-redis": ("elasticache", {"engine": "redis"}),
 }
 WANT = {  # every replacing field that a builder reads, as a later Slipway might want it
@@ -54,119 +58,117 @@ def data(stack: Stack) -> dict[str, str]:
     return {r["urn"]: r["id"] for r in stack.resources if r["type"] in DATA}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_life(case: str, tmp_path: Path) -> None:
-    """Up, no-op, the cost modes there and back, destroy, and the same names once more."""
-    store, features = CASES[case]
-    stack = Stack(tmp_path / "p", store)
-    first = stack.go(features=features, cost="economy")
+def walk(case: str, folder: Path) -> None:
+    """Up protected, another cost mode, a refused destroy, a lost fingerprint with each replacing field wanted otherwise
+    while it grows, no-op, destroy, and the same names once more where they outlive a deletion."""
+    store, features = {**CASES, **VARIANTS}[case]
+    stack = Stack(folder, store)
+    first = stack.go(features=features, cost="economy", protect=True)
     assert first.ok, first.errors
     holds = data(stack)
     assert holds
-    assert changed(stack.go(features=features, cost="economy")) == {}
-    for cost in ("performance", "balanced", "economy"):
-        result = stack.go(features=features, cost=cost)
-        assert result.ok, result.errors
-        assert "replace" not in result.changes
-        assert data(stack) == holds, f"{cost} changed what holds the entities"
-    bigger = stack.go(features={**features, "keys": 12_000_000}, cost="economy")
-    assert bigger.ok, bigger.errors
-    assert data(stack) == holds
-    gone = stack.go("destroy", features=features)
-    assert gone.ok, gone.errors
-    assert stack.world.leftovers() == ()
-    again = stack.go(features=features)
-    assert again.ok, again.errors
-    assert stack.go("destroy", features=features).ok
-    assert stack.world.leftovers() == ()
-
-
-@pytest.mark.parametrize("case", WANT)
-def test_nothing_replaces_a_store_even_without_its_fingerprint(case: str, tmp_path: Path) -> None:
-    """The recorded fingerprint keeps the fields; where it was lost, `ignore_changes` does."""
-    store, features = CASES[case]
-    stack = Stack(tmp_path / "p", store)
-    assert stack.go(features=features).ok
-    holds = data(stack)
-    kept = stack.go(features=features, test={"want": json.dumps(WANT[case])})
-    if kept.ok:  # what a key asks for is refused before anything
-        assert changed(kept) == {}
-    else:
-        assert "would replace it" in str(kept.errors)
-    forgot = stack.go(features=features, test={"want": json.dumps(WANT[case]), "forget": "true"})
-    assert forgot.ok, forgot.errors
-    assert "replace" not in forgot.changes
-    assert data(stack) == holds
-
-
-def test_a_refusal_comes_before_anything(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "p", "memorystore")
-    assert stack.go(cost="economy").ok
-    before = stack.resources
-    for asked in ({"replicas": 1}, {"engine": "valkey"}, {"keys": 1}):
-        refused = stack.go(features=asked)
-        assert not refused.ok
-        assert "To fix: p" in str(refused.errors)
-        assert stack.resources == before
-
-
-@pytest.mark.parametrize("store", ["memorystore", "bigtable", "firestore", "dynamodb", "elasticache"])
-def test_protect_is_kept_by_engine_and_cloud(store: str, tmp_path: Path) -> None:
-    """Protected: destroy refuses, and the cloud refuses too; unprotected on purpose: all goes."""
-    stack = Stack(tmp_path / "p", store)
-    assert stack.go(protect=True).ok
-    holds = data(stack)
-    refused = stack.go("destroy", protect=True)
+    if case in SERVERS_GET:
+        SERVERS_GET[case](stack, first.outputs)
+    dearer = stack.go(features=features, cost="performance", protect=True)
+    assert dearer.ok, dearer.errors
+    assert "replace" not in dearer.changes
+    assert data(stack) == holds, "a cost mode changed what holds the entities"
+    kept = dearer.outputs["secrets"]
+    refused = stack.go("destroy", features=features, protect=True)
     assert not refused.ok
     assert data(stack) == holds
-    freed = stack.go(protect=False)
-    assert freed.ok, freed.errors
-    assert data(stack) == holds
-    gone = stack.go("destroy")
+    larger = {**features, "keys": 12_000_000}
+    forgot = stack.go(features=larger, cost="economy", test={"want": json.dumps(WANT.get(case, {})), "forget": "true"})
+    assert forgot.ok, forgot.errors
+    assert "replace" not in forgot.changes
+    assert data(stack) == holds, "without its fingerprint ignore_changes keeps the store"
+    assert forgot.outputs["secrets"] == kept
+    assert changed(stack.go(features=larger, cost="economy")) == {}
+    gone = stack.go("destroy", features=larger)
     assert gone.ok, gone.errors
     assert stack.world.leftovers() == ()
+    if store == "firestore":
+        again = stack.go(features=features)
+        assert again.ok, again.errors
+        assert stack.go("destroy", features=features).ok
+        assert stack.world.leftovers() == ()
 
 
-def test_what_servers_get(tmp_path: Path) -> None:
-    """Addresses without secrets, secrets apart, narrow rights."""
-    redis = Stack(tmp_path / "m", "memorystore")
-    outputs = redis.go().outputs
+@pytest.mark.parametrize("case", CASES)
+def test_life(case: str, tmp_path: Path) -> None:
+    walk(case, tmp_path / "p")
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+@pytest.mark.skipif("SLIPWAY_FULL" not in os.environ, reason="minutes of CPU; set SLIPWAY_FULL to walk every variant")
+def test_life_of_a_variant(case: str, tmp_path: Path) -> None:
+    walk(case, tmp_path / "p")
+
+
+def _memorystore(stack: Stack, outputs: dict[str, Any]) -> None:
+    """The address without the password, the certificate to check it with, one address to reach."""
     assert outputs["url"].startswith("rediss://10.")
     assert outputs["port"] == 6378
     assert outputs["secrets"]["SLIPWAY_STORE_PASSWORD"] not in json.dumps([outputs["url"], outputs["env"]])
     assert "BEGIN CERTIFICATE" in outputs["env"]["SLIPWAY_STORE_CA"]
     assert [r.rpartition("/")[2] for r in outputs["ranges"]] == ["32"]
 
-    table = Stack(tmp_path / "d", "dynamodb")
-    assert table.go().ok
-    policy = json.loads(table.inputs("aws:iam/rolePolicy:RolePolicy", "store-servers-0")["policy"])
+
+def _bigtable(stack: Stack, outputs: dict[str, Any]) -> None:
+    assert outputs["url"].startswith(
+        "bigtable://slipway-test/dev-store/dev-store?app_profile=dev-store&family=f&ttl_s="
+    )
+    member = stack.inputs("gcp:bigtable/tableIamMember:TableIamMember", "store-servers-0")
+    assert (member["role"], member["table"]) == ("roles/bigtable.reader", "dev-store")
+    rules = json.loads(stack.inputs("gcp:bigtable/gCPolicy:GCPolicy")["gcRules"])
+    assert rules == {"rules": [{"max_version": 1}, {"max_age": "86400s"}], "mode": "union"}
+
+
+def _firestore(stack: Stack, outputs: dict[str, Any]) -> None:
+    member = stack.inputs("gcp:projects/iAMMember:IAMMember", "store-servers-0")
+    assert member["role"] == "roles/datastore.viewer"
+    assert "/databases/dev-store-" in member["condition"]["expression"]
+    database = stack.inputs("gcp:firestore/database:Database")
+    assert (database["deletionPolicy"], database["deleteProtectionState"]) == ("DELETE", "DELETE_PROTECTION_ENABLED")
+
+
+def _dynamodb(stack: Stack, outputs: dict[str, Any]) -> None:
+    policy = json.loads(stack.inputs("aws:iam/rolePolicy:RolePolicy", "store-servers-0")["policy"])
     (statement,) = policy["Statement"]
     assert statement["Action"] == ["dynamodb:BatchGetItem", "dynamodb:GetItem"]
     assert [a.rpartition("/")[2] for a in statement["Resource"]] == ["dev-store"]
+    table = stack.inputs("aws:dynamodb/table:Table")
+    assert table["pointInTimeRecovery"]["enabled"] is True
+    assert table["ttl"] == {"attributeName": "expires", "enabled": True}
 
-    cache = Stack(tmp_path / "e", "elasticache")
-    assert cache.go().ok
-    rule = cache.inputs("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+
+def _elasticache(stack: Stack, outputs: dict[str, Any]) -> None:
+    rule = stack.inputs("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
     assert (rule["fromPort"], rule["toPort"]) == (6379, 6379)
     assert "cidrIpv4" not in rule
-    group = cache.inputs("aws:elasticache/replicationGroup:ReplicationGroup")
+    group = stack.inputs("aws:elasticache/replicationGroup:ReplicationGroup")
     assert group["transitEncryptionEnabled"] is True
     assert group["atRestEncryptionEnabled"] is True
-    kept = cache.go().outputs["secrets"]["SLIPWAY_STORE_PASSWORD"]
-    assert cache.go().outputs["secrets"]["SLIPWAY_STORE_PASSWORD"] == kept
 
-    rows = Stack(tmp_path / "b", "bigtable")
-    assert rows.go().ok
-    member = rows.inputs("gcp:bigtable/tableIamMember:TableIamMember", "store-servers-0")
-    assert (member["role"], member["table"]) == ("roles/bigtable.reader", "dev-store")
 
-    documents = Stack(tmp_path / "f", "firestore")
-    assert documents.go().ok
-    member = documents.inputs("gcp:projects/iAMMember:IAMMember", "store-servers-0")
-    assert member["role"] == "roles/datastore.viewer"
-    assert "/databases/dev-store-" in member["condition"]["expression"]
-    database = documents.inputs("gcp:firestore/database:Database")
-    assert (database["deletionPolicy"], database["deleteProtectionState"]) == ("DELETE", "DELETE_PROTECTION_DISABLED")
+SERVERS_GET: dict[str, Callable[[Stack, dict[str, Any]], None]] = {
+    "memorystore": _memorystore,
+    "bigtable": _bigtable,
+    "firestore": _firestore,
+    "dynamodb": _dynamodb,
+    "elasticache": _elasticache,
+}
+
+
+def test_a_refusal_comes_before_anything(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "p", "memorystore")
+    assert stack.go(cost="economy").ok
+    before = stack.resources
+    refused = stack.go(features={"replicas": 1, "keys": 1})
+    assert not refused.ok
+    assert "features.replicas" in str(refused.errors)
+    assert "To fix: p" in str(refused.errors)
+    assert stack.resources == before
 
 
 def test_provisioned_capacity_is_autoscalings_own(tmp_path: Path) -> None:
@@ -183,5 +185,3 @@ def test_provisioned_capacity_is_autoscalings_own(tmp_path: Path) -> None:
     assert "readCapacity" not in stack.inputs("aws:dynamodb/table:Table")
     back = stack.go(features=provisioned)
     assert back.ok, back.errors
-    assert stack.go("destroy").ok
-    assert stack.world.leftovers() == ()

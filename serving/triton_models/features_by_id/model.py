@@ -3,7 +3,7 @@
 One look-up and one inner inference for all requests of a call. Parameters in config.pbtxt: model (whom to ask),
 model_input, feature_datatype, feature_shape, store_url ($NAME is read from the environment), key_prefix, on_failure
 (error: a request whose features are missing fails; default: it goes on with zeros), deadline_ms, pause_ms,
-cache_entries, cache_ttl_s. Needs features.py, features_types.py and the store's module beside it.
+cache_entries, cache_ttl_s. Needs a package `serving` beside it: features.py, features_types.py, the store's module.
 """
 
 # mypy: ignore-errors
@@ -18,7 +18,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from features import Schema, connect  # the files beside this one
+from serving.features import Schema, connect  # the package beside this file
 
 SECRETS = {"password": "SLIPWAY_STORE_PASSWORD", "ca": "SLIPWAY_STORE_CA"}  # what the stack gives to its servers
 COUNTERS = {

@@ -16,6 +16,7 @@ import json
 import os
 import secrets as random
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class Crypter:
         if self._key is None:
             passphrase = self._passphrase()
             raw = base64.b64decode(self.salt.split(":")[1]) if self.salt else os.urandom(8)
-            self._key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), raw, ITERATIONS, 32)
+            self._key = _derived(passphrase, raw)
             if self.salt is None:
                 self.salt = f"v1:{base64.b64encode(raw).decode()}:{_seal(self._key, 'pulumi')}"
             elif _unseal(self._key, self.salt.split(":", 2)[2]) != "pulumi":
@@ -70,6 +71,12 @@ class Crypter:
     def provider(self) -> dict[str, object] | None:
         """The entry `secrets_providers` of a deployment; none while no secret was stored."""
         return {"type": "passphrase", "state": {"salt": self.salt}} if self.salt else None
+
+
+@cache
+def _derived(passphrase: str, salt: bytes) -> bytes:
+    """Once in a process: several runs of one stack, such as a rehearsal's, share the work."""
+    return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, ITERATIONS, 32)
 
 
 def _seal(key: bytes, text: str) -> str:

@@ -111,11 +111,11 @@ def test_no_cost_mode_replaces_a_store(store: str, before: str, after: str) -> N
 
 
 ASKED = [
-    ("memorystore", {"replicas": 0}, {"replicas": 1}, "features.replicas", "`slipway store backup`"),
-    ("memorystore", {"replicas": 1}, {"replicas": 0}, "features.replicas", "`slipway store backup`"),
-    ("memorystore", {"replicas": 1}, {"replicas": 3}, "features.replicas", "`slipway store backup`"),
-    ("memorystore", {}, {"engine": "valkey"}, "features.engine", "`slipway store restore`"),
-    ("memorystore", {"engine": "valkey"}, {"engine": "redis"}, "features.engine", "`slipway store restore`"),
+    ("memorystore", {"replicas": 0}, {"replicas": 1}, "features.replicas", "`gcloud redis instances export`"),
+    ("memorystore", {"replicas": 1}, {"replicas": 0}, "features.replicas", "`gcloud redis instances export`"),
+    ("memorystore", {"replicas": 1}, {"replicas": 3}, "features.replicas", "`gcloud redis instances export`"),
+    ("memorystore", {}, {"engine": "valkey"}, "features.engine", "move the traffic"),
+    ("memorystore", {"engine": "valkey"}, {"engine": "redis"}, "features.engine", "move the traffic"),
     ("elasticache", {}, {"engine": "redis"}, "features.engine", "never goes back"),
     ("memorystore", {"keys": 20_000_000}, {"keys": 1000}, "features.keys", "a second stack loaded with"),
     ("memorystore", {"engine": "valkey"}, {"engine": "valkey", "keys": 1000}, "features.keys", "a second stack"),
@@ -173,3 +173,9 @@ def test_bill_and_stack_agree_on_the_size() -> None:
         assert size is not None
         assert size.fee.endswith(size.size.removeprefix("cache.").replace(".", "_"))
         assert size.fee.startswith(f"elasticache_{engine}")
+
+
+def test_the_document_is_current() -> None:
+    from infra.stores import document
+
+    assert (ROOT / "docs/stores.md").read_text() == document.markdown()

@@ -107,6 +107,9 @@ def computed(token: str, asked: Properties, context: Mapping[str, str], seed: st
     if tables.exists(f"outputs_{cloud}"):
         exact, wild = tables.of_type("outputs", token)
         for row in (*wild, *exact):
+            path, _, wanted = (row.get("when") or "").partition("=")
+            if path and text(paths.get(asked, paths.parse(path))) != wanted:
+                continue
             if paths.get(asked, paths.parse(row["property"])) in (None, "") and _has_output(token, row["property"]):
                 template = templates.each_zone(row["value"], asked)
                 filled = templates.fill(template, {**asked, **outputs}, dict(context), seed)

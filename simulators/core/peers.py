@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -135,17 +137,24 @@ class Upstream:
 
 def upstreams(pods: Pods) -> list[Upstream]:
     """Services that a proxy's configuration names (`X.NS.svc`), with the port beside the address."""
-    found: dict[Upstream, None] = {}
-    for content in pods.texts:
-        try:
-            document = yaml.safe_load(content)
-        except yaml.YAMLError:
-            document = content
-        for address, port in _addresses(document):
-            match = re.search(r"(?:^|//|\b)([a-z0-9-]+)\.([a-z0-9-]+)\.svc\b", address)
-            if match:
-                found[Upstream(service=match[1], namespace=match[2], port=port)] = None
-    return list(found)
+    return list(dict.fromkeys(u for content in pods.texts for u in _named(content)))
+
+
+@functools.lru_cache(maxsize=256)
+def _named(content: str) -> tuple[Upstream, ...]:
+    """The same file is looked at after every step of a phase."""
+    if ".svc" not in content:
+        return ()
+    try:
+        document = json.loads(content) if content.startswith("{") else yaml.safe_load(content)
+    except (ValueError, yaml.YAMLError):
+        document = content
+    found: list[Upstream] = []
+    for address, port in _addresses(document):
+        match = re.search(r"(?:^|//|\b)([a-z0-9-]+)\.([a-z0-9-]+)\.svc\b", address)
+        if match:
+            found.append(Upstream(service=match[1], namespace=match[2], port=port))
+    return tuple(found)
 
 
 def _addresses(value: Json) -> Iterator[tuple[str, int | None]]:

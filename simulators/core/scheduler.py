@@ -12,7 +12,7 @@ from simulators.core.checks import number, text
 from simulators.core.edits import put
 from simulators.core.fitting import matches, needs, objects
 from simulators.core.nodes import Node, Pool
-from simulators.core.values import Properties, plain_properties
+from simulators.core.values import Properties, plain, plain_properties
 from simulators.core.world import Thing, World
 
 CONTROLLERS = {"Deployment": 1, "StatefulSet": 1, "ReplicaSet": 1, "Job": 1, "DaemonSet": 0, "Pod": 1}
@@ -165,8 +165,8 @@ def labels_of(thing: Thing) -> dict[str, str]:
 
 
 def namespace_of(thing: Thing) -> str:
-    inputs = plain_properties(thing.inputs)
-    return text(paths.get(inputs, ("metadata", "namespace"))) or text(inputs.get("namespace")) or "default"
+    given = paths.get(thing.inputs, ("metadata", "namespace")) or thing.inputs.get("namespace")
+    return text(plain(given)) or "default"  # asked for often: the rest of the object need not be looked at
 
 
 def replicas_of(thing: Thing) -> int:

@@ -51,7 +51,7 @@ def child(project: Path, world: Path, command: str, step: int = -1) -> tuple[int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("cloud", "step"), [("gcp", 0), ("gcp", 21), ("gcp", 33), ("aws", 12), ("aws", 40)])
+@pytest.mark.parametrize(("cloud", "step"), [("gcp", 25), ("aws", 30)])
 def test_killed_at_a_step_then_settled_nothing_is_made_twice(cloud: str, step: int, tmp_path: Path) -> None:
     project, file = tmp_path / "project", tmp_path / "world.json"
     shutil.copytree(PROJECTS / cloud, project)

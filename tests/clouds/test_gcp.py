@@ -41,11 +41,10 @@ def of(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stack", ["gke-gpu", "gke-tpu"])
-def test_whole_life(stack: str, tmp_path: Path) -> None:
+def test_whole_life(tmp_path: Path) -> None:
     """A switch makes and deletes pools alone (and what runs on them); back is as before; nothing is left; the second
     life meets no name of the first, though Google keeps key rings for ever."""
-    site, wide, tall = project(tmp_path), worked(stack), worked(stack, scaling="vertical")
+    site, wide, tall = project(tmp_path), worked("gke-gpu"), worked("gke-gpu", scaling="vertical")
     assert set(changed(site.go("up", wide))) == {"create"}
     before = asked(site.resources())
     assert changed(site.go("up", wide)) == {}
@@ -137,6 +136,26 @@ def test_pools_are_the_plans_and_the_autoscalers_afterwards(private: list[dict[s
         assert (longer.items() <= config["kubeletConfig"].items()) == config["spot"], "GKE refuses it on demand"
     others = [r["urn"].rpartition("::")[2] for r in private if r["type"] not in (f"gcp:{POOL}", DEPLOYMENT)]
     assert not [n for n in others if generation in n]
+
+
+@pytest.mark.slow
+def test_a_tpu_slice_is_its_machine_type(tmp_path: Path) -> None:
+    """On one host no accelerator and no placement is stated, or GKE refuses the pool; the pods find their nodes."""
+    site = project(tmp_path)
+    assert changed(site.go("up", worked("gke-tpu")))
+    pools = {n: p for n, p in of(site.resources(), POOL).items() if n != "system"}
+    assert pools
+    for pool in pools.values():
+        assert pool["nodeConfig"]["machineType"] == "ct5lp-hightpu-1t"
+        assert "guestAccelerators" not in pool["nodeConfig"]
+        assert "placementPolicy" not in pool
+        assert "diskType" not in pool["nodeConfig"]
+    pods = [
+        d["spec"]["template"]["spec"] for n, d in of(site.resources(), "apps/v1:Deployment").items() if n != "system"
+    ]
+    for pod in pods:
+        assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "1x1"
+        assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": "1"}
 
 
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"

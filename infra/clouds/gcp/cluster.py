@@ -29,7 +29,8 @@ def cluster(here: Here, net: Network, key: Key, nodes: NodeIdentity) -> containe
         network=net.network.id,
         subnetwork=net.nodes.id,
         networking_mode="VPC_NATIVE",
-        datapath_provider="ADVANCED_DATAPATH",  # Dataplane V2: it enforces network policies by itself
+        datapath_provider="ADVANCED_DATAPATH",  # Dataplane V2: it enforces network policies by itself,
+        network_policy=container.ClusterNetworkPolicyArgs(enabled=False),  # and the add-on that also does stays off
         enable_intranode_visibility=True,
         ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
             cluster_secondary_range_name=PODS, services_secondary_range_name=SERVICES

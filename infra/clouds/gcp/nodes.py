@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import container, projects, serviceaccount
 
-from infra.clouds.gcp.facts import text, whole
+from infra.clouds.gcp.facts import whole
 from infra.clouds.gcp.here import Here
 from infra.plan.facts import spot_notice_s
 
@@ -49,13 +49,14 @@ def node_config(
     labels: Mapping[str, str],
     taints: Sequence[container.NodePoolNodeConfigTaintArgs] = (),
     spot: bool = False,
+    disk_type: str | None = None,
     gpus: container.NodePoolNodeConfigGuestAcceleratorArgs | None = None,
 ) -> container.NodePoolNodeConfigArgs:
     return container.NodePoolNodeConfigArgs(
         machine_type=machine_type,
         spot=spot,
         disk_size_gb=disk_gib,
-        disk_type=text("boot_disk"),
+        disk_type=disk_type,
         image_type="COS_CONTAINERD",
         service_account=nodes.email,
         oauth_scopes=[SCOPE],

@@ -41,6 +41,7 @@ def system_pool(here: Here, cluster: container.Cluster, nodes: NodeIdentity) -> 
             role="system",
             machine_type=billed("system_machine", here.spec),
             disk_gib=int(fact("boot_disk", here.spec)),
+            disk_type=text("boot_disk"),
             labels={"slipway-role": "system"},
         ),
         management=MANAGED(auto_repair=True, auto_upgrade=True),
@@ -78,6 +79,7 @@ def serving_pool(
             role=pool.role,
             machine_type=pool.machine_type,
             disk_gib=pool.disk_gib,
+            disk_type=None if _is_tpu(pool) else text("boot_disk"),  # some TPU hosts take another: GKE picks it
             labels=labels,
             taints=[container.NodePoolNodeConfigTaintArgs(key=TAINT, value="true", effect="NO_SCHEDULE")],
             spot=spot,

@@ -29,7 +29,7 @@ def cluster(here: Here, net: Network, key: Key, nodes: NodeIdentity) -> containe
         network=net.network.id,
         subnetwork=net.nodes.id,
         networking_mode="VPC_NATIVE",
-        datapath_provider="ADVANCED_DATAPATH",  # Dataplane V2: it enforces network policies by itself,
+        datapath_provider="ADVANCED_DATAPATH",  # Dataplane V2: it enforces network policies by itself
         network_policy=container.ClusterNetworkPolicyArgs(enabled=False),  # and the add-on that also does stays off
         enable_intranode_visibility=True,
         ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
@@ -46,19 +46,12 @@ def cluster(here: Here, net: Network, key: Key, nodes: NodeIdentity) -> containe
         enable_shielded_nodes=True,
         enable_legacy_abac=False,
         vertical_pod_autoscaling=container.ClusterVerticalPodAutoscalingArgs(enabled=True),
-        private_cluster_config=container.ClusterPrivateClusterConfigArgs(
-            enable_private_nodes=True,
-            enable_private_endpoint=not spec.admin_cidrs,
-            private_endpoint_subnetwork=net.control_plane.id,
-        ),
+        private_cluster_config=_private(spec.admin_cidrs, net),
         master_authorized_networks_config=_administrators(spec.admin_cidrs),
         control_plane_endpoints_config=_dns_endpoint(spec.admin_cidrs),
         master_auth=container.ClusterMasterAuthArgs(client_certificate_config=NO_CERTIFICATE),
         logging_config=container.ClusterLoggingConfigArgs(enable_components=["SYSTEM_COMPONENTS", "WORKLOADS"]),
-        monitoring_config=container.ClusterMonitoringConfigArgs(
-            enable_components=["SYSTEM_COMPONENTS"],
-            managed_prometheus=container.ClusterMonitoringConfigManagedPrometheusArgs(enabled=False),
-        ),
+        monitoring_config=_monitoring(),
         cost_management_config=container.ClusterCostManagementConfigArgs(enabled=True),
         security_posture_config=container.ClusterSecurityPostureConfigArgs(mode="BASIC"),
         addons_config=_addons(spec.model_access == "mount"),
@@ -87,6 +80,22 @@ def _first_pool(here: Here, nodes: NodeIdentity) -> container.ClusterNodeConfigA
         shielded_instance_config=container.ClusterNodeConfigShieldedInstanceConfigArgs(
             enable_secure_boot=True, enable_integrity_monitoring=True
         ),
+    )
+
+
+def _private(admins: Sequence[str], net: Network) -> container.ClusterPrivateClusterConfigArgs:
+    return container.ClusterPrivateClusterConfigArgs(
+        enable_private_nodes=True,
+        enable_private_endpoint=not admins,
+        private_endpoint_subnetwork=net.control_plane.id,
+    )
+
+
+def _monitoring() -> container.ClusterMonitoringConfigArgs:
+    """The system's own; the servers' metrics are the stack's Prometheus's, so that none is stored and billed twice."""
+    return container.ClusterMonitoringConfigArgs(
+        enable_components=["SYSTEM_COMPONENTS"],
+        managed_prometheus=container.ClusterMonitoringConfigManagedPrometheusArgs(enabled=False),
     )
 
 

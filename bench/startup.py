@@ -122,7 +122,7 @@ def _graph(values: dict[str, Any]) -> int:
         def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
             made.append(args.typ)
             known = {
-                "email": f"{args.name}@x.iam",
+                "address": "10.0.0.9",
                 "arn": f"arn:aws:x:us-east-1:123456789012:{args.name}",
                 "latestVersion": 1,
                 **args.inputs,
@@ -138,7 +138,7 @@ def _graph(values: dict[str, Any]) -> int:
             return args.name, known
 
         def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
-            return {"accountId": "123456789012", "projectId": "my-project", "number": "1", "id": "0"}
+            return {"accountId": "123456789012", "number": "1", "id": "0"}
 
     pulumi.runtime.set_mocks(Monitor())
     plan = make_plan(parse(values), Kinds(), load())

@@ -233,11 +233,11 @@ def _mounts(pod: Pod) -> list[Json]:
 
 
 def check(wanted: Check) -> Json:
-    how: Json = (
-        {"tcpSocket": {"port": wanted.port}}
-        if wanted.path is None
-        else {"httpGet": {"path": wanted.path, "port": wanted.port}}
-    )
+    how: Json = {"tcpSocket": {"port": wanted.port}}
+    if wanted.command:
+        how = {"exec": {"command": list(wanted.command)}}
+    elif wanted.path is not None:
+        how = {"httpGet": {"path": wanted.path, "port": wanted.port}}
     return {
         **how,
         "periodSeconds": wanted.period_s,

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A health check of the kubelet; without a path a connection is enough."""
+    """A health check of the kubelet: a path, a command, or a connection alone."""
 
     port: str  # name of a container port
     path: str | None
     period_s: int
     failures: int
     timeout_s: int = 2
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

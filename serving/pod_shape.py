@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypedDict
 
 from infra.plan import Plan, Pool
 from infra.plan.facts import fact
 from serving.facts import facts, rows
-from serving.pod import Check, Resources
+from serving.pod import Check, Folder, Resources
 
 STEP_MILLI = 10  # requests are written in these
 
@@ -21,6 +23,10 @@ def kept(resource: str, amount: float) -> float:
             total += (min(amount, float(row["up_to"])) - below) * float(row["part"])
             below = float(row["up_to"])
     return total
+
+
+def disk_mib(folders: Mapping[str, Folder]) -> int:
+    return sum(f.mib for f in folders.values() if not f.memory)
 
 
 def resources(pool: Pool, disk_mib: int) -> Resources:
@@ -47,8 +53,11 @@ class Checks(TypedDict):
     liveness: Check
 
 
-def checks(plan: Plan, *, ready: str, live: str, own_s: float) -> Checks:
-    """Started within the plan's budget, or within what the container itself needs where that is longer."""
+def checks(plan: Plan, *, ready: str, live: str, own_s: float, started: str | None = None) -> Checks:
+    """Started within the plan's budget, or within what the container itself needs where that is longer.
+
+    With `started`, a file says when: where the last model's address says it too early.
+    """
     numbers = facts("pod")
     period = numbers["check_period_s"]
     budget = max(float(plan.serving.startup_budget_s), own_s)
@@ -56,8 +65,11 @@ def checks(plan: Plan, *, ready: str, live: str, own_s: float) -> Checks:
     def check(path: str, failures: int) -> Check:
         return Check(port="http", path=path, period_s=period, failures=failures)
 
+    startup = check(ready, math.ceil(budget / period))
+    if started is not None:
+        startup = replace(startup, path=None, command=("test", "-f", started))
     return Checks(
-        startup=check(ready, math.ceil(budget / period)),
+        startup=startup,
         readiness=check(ready, numbers["readiness_failures"]),
         liveness=check(live, numbers["liveness_failures"]),
     )

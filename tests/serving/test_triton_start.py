@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +24,22 @@ import numpy.typing as npt
 import pytest
 import tritonclient.grpc as grpc
 
-from serving import python_stub, triton_pod, triton_rewrite
+from serving import python_stub, triton, triton_pod, triton_rewrite
 from tests.serving.clouds import cloud_plan
-from tests.serving.servers import PROJECT, answers, ask, by_pixels, free_ports, outputs, running, wait_for, write
+from tests.serving.conftest import PREFIX
+from tests.serving.servers import (
+    PROJECT,
+    answers,
+    ask,
+    by_id,
+    by_pixels,
+    free_ports,
+    load_features,
+    outputs,
+    running,
+    wait_for,
+    write,
+)
 
 pytestmark = pytest.mark.real
 NGC = "/opt/tritonserver"
@@ -122,6 +137,58 @@ def _parent(process: Path) -> int:
     with contextlib.suppress(OSError):
         return int((process / "stat").read_text().rpartition(")")[2].split()[1])
     return 0
+
+
+def with_by_id(start: Start, redis_port: int, wheels: Path, value_bytes: int = 256) -> Start:
+    """The same server with predictions by id: our code and the store's client beside the model, as uploaded."""
+    features = {"keys": 1797, "value_bytes": value_bytes}
+    plan = cloud_plan(feature_store="memorystore", features=features)
+    upload = triton_pod.uploads(plan, project=PROJECT, wheels=wheels)
+    assert upload is not None
+    write({k: c for k, c in upload.files.items() if k.startswith("digits_by_id/")}, start.folder / "models")
+    store = triton.Store(url=f"redis://127.0.0.1:{redis_port}/0", key_prefix=PREFIX)
+    pod = triton_pod.pod(plan, plan.pools[0], project=PROJECT, uploaded="gs://bucket/digest", store=store).pod
+    assert pod is not None
+    assert pod.startup.command == ("test", "-f", triton_pod.STARTED)
+    said = json.loads(pod.config["start.json"])
+    mine = {"by_id": said["by_id"], "started": str(start.folder / "started")}
+    return dataclasses.replace(start, settings=start.settings | mine)
+
+
+def test_predictions_by_id_are_made_from_what_the_server_read(
+    start: Start,
+    redis_server_of_all: tuple[int, int],
+    features: tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int64]],
+    tmp_path: Path,
+) -> None:
+    """Nobody read the model's file before: inputs and outputs of the look-up come from the running server."""
+    ids, pixels, labels = features
+    load_features(redis_server_of_all[0], PREFIX, ids, pixels)
+    whole = with_by_id(start, redis_server_of_all[0], wheels_folder())
+    with whole.run() as (_, log):
+        wait_for((start.folder / "started").exists, 40, f"all models, see {log}")
+        status, answer = ask(whole.http, "/v2/models/digits_by_id/infer", by_id(ids[:5]))
+        assert status == 200, answer
+        assert outputs(answer)["label"] == labels[:5].tolist()
+        from_wheel = next(Path(tempfile.gettempdir()).glob("slipway-????????????/redis"), None)
+        assert from_wheel is not None
+
+
+def test_features_of_another_size_leave_the_model_without_it(
+    start: Start, redis_server_of_all: tuple[int, int]
+) -> None:
+    """The server goes on, and says why there is no prediction by id."""
+    other = with_by_id(start, redis_server_of_all[0], wheels_folder(), value_bytes=128)
+    with other.run() as (_, log):
+        wait_for((start.folder / "started").exists, 40, f"all models, see {log}")
+        assert "digits_by_id is not served: an item of input pixels has 256 bytes" in log.read_text()
+        assert other.ready()
+        assert ask(other.http, "/v2/models/digits_by_id/ready")[0] != 200
+
+
+def wheels_folder() -> Path:
+    """Kept between runs, as a user's is."""
+    return Path(tempfile.gettempdir()) / "slipway-test-wheels"
 
 
 def test_nobody_without_the_key_changes_the_server(start: Start) -> None:

@@ -9,16 +9,39 @@ cache_entries, cache_ttl_s. Needs a package `serving` beside it: features.py, fe
 # mypy: ignore-errors
 # (pb_utils exists only inside Triton's Python stub, without types)
 
+import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from serving.features import Schema, connect  # the package beside this file
+
+def unpacked(wheels):
+    """The store's own client, where its wheels stand beside this file: unpacked once for all instances of a server."""
+    names = sorted(w.name for w in wheels)
+    target = Path(tempfile.gettempdir()) / f"slipway-{hashlib.sha256(repr(names).encode()).hexdigest()[:12]}"
+    if not target.is_dir():
+        part = Path(tempfile.mkdtemp(prefix="slipway-"))
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as file:
+                file.extractall(part)
+        try:
+            part.rename(target)
+        except OSError:
+            shutil.rmtree(part)  # another instance was faster
+    return str(target)
+
+
+HERE = Path(__file__).resolve().parent
+WHEELS = sorted((HERE / "wheels").glob("*.whl"))
+sys.path[:0] = [str(HERE), *([unpacked(WHEELS)] if WHEELS else [])]
+from serving.features import Schema, connect  # noqa: E402  -- the package beside this file
 
 SECRETS = {"password": "SLIPWAY_STORE_PASSWORD", "ca": "SLIPWAY_STORE_CA"}  # what the stack gives to its servers
 COUNTERS = {

@@ -39,8 +39,8 @@ class Prices(Protocol):
 
     def machine(self, machine: Machine) -> float | None: ...
 
-    def thing(self, thing: Thing) -> float | None:
-        """Without machines; 0.0 for what costs nothing by the hour."""
+    def thing(self, thing: Thing, beside: Moment) -> float | None:
+        """Without its machines; 0.0 for what costs nothing by the hour."""
         ...
 
 
@@ -77,7 +77,7 @@ class Money:
                 unknown.add(f"{machine.type} in {machine.region}{' spot' if machine.spot else ''}")
             total += (price or 0.0) * count
         for thing in moment.things.values():
-            fee = self.prices.thing(thing)
+            fee = self.prices.thing(thing, moment)
             if fee is None:
                 unknown.add(thing.token)
             total += fee or 0.0

@@ -16,7 +16,7 @@ from cli.rehearsal.report import Phase, Report
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-BAR = 40
+BAR, CLOCK = 40, 6  # characters of a bar and of a time, which a narrow terminal does not take away
 QUIET = ("same", "read", "refresh")
 COLUMNS = ("phase", "", "create", "update", "replace", "delete", "takes", "longest chain", "serving", "failed", "extra")
 
@@ -87,10 +87,11 @@ def _phases(report: Report) -> RenderableType:
 
 def _timeline(phase: Phase) -> RenderableType:
     table = Table(title=f"\n{phase.name}, {clock(phase.makespan_s)} (min:s, simulated)", title_justify="left", box=None)
-    for name, style in (("", "dim"), ("step", ""), ("type", "dim"), ("from", ""), ("to", "")):
-        table.add_column(
-            name, style=style, no_wrap=True, overflow="ellipsis", justify="right" if name in ("from", "to") else "left"
-        )
+    table.add_column("", min_width=BAR, no_wrap=True)
+    table.add_column("step", no_wrap=True, overflow="ellipsis", min_width=20)
+    table.add_column("type", no_wrap=True, overflow="ellipsis", min_width=10, style="dim")
+    table.add_column("from", no_wrap=True, justify="right", min_width=CLOCK)
+    table.add_column("to", no_wrap=True, justify="right", min_width=CLOCK)
     longest = {(link.step.urn, link.step.op) for link in phase.critical}
     whole = max(phase.makespan_s, 1.0)
     for s in phase.steps:

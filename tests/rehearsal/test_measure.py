@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from cli.rehearsal import measure
 from cli.rehearsal.judges import Case, Money, quota
 from cli.rehearsal.prices import CatalogPrices
-from cli.rehearsal.standing import Machine
+from cli.rehearsal.standing import Machine, Moment
 from infra.catalog import load
 from simulators.core.timeline import schedule
 from simulators.core.world import Operation, Thing, World
@@ -117,7 +119,7 @@ def test_both_generations_count_and_only_what_goes_costs_extra() -> None:
         def machine(self, machine: Machine) -> float | None:
             return {"e2-standard-4": 1.0, "e2-standard-8": 2.0}[machine.type]
 
-        def thing(self, thing: Thing) -> float | None:
+        def thing(self, thing: Thing, beside: Moment) -> float | None:
             return None if thing.token.endswith(":Cluster") else 0.0
 
     case = Case(world=world, timeline=timeline, phase=phase, outputs={}, config={}, served=True, destroys=False)
@@ -146,5 +148,47 @@ def test_prices_are_the_catalogues_rows() -> None:
     bare = Machine(cloud="gcp", type="n1-standard-4", region="us-central1", spot=False)
     assert (prices.machine(t4) or 0) > (prices.machine(bare) or 0) > 0
     assert prices.machine(Machine(cloud="gcp", type="e2-standard-4", region="mars-1", spot=False)) is None
-    assert prices.thing(Thing(cloud="aws", token="aws:eks/cluster:Cluster", id="c", name="c")) == 0.1
-    assert prices.thing(Thing(cloud="gcp", token="gcp:compute/network:Network", id="n", name="n")) == 0.0
+
+
+def thing(token: str, id: str = "x", **outputs: Any) -> Thing:
+    return Thing(cloud=token.partition(":")[0], token=token, id=id, name=id, outputs=outputs)
+
+
+def usd(cloud: str, fee: str) -> float:
+    found = load().fee(cloud, fee).usd
+    assert found is not None
+    return float(found)
+
+
+def test_what_runs_by_the_clock_has_its_fees() -> None:
+    """By type and property; five forwarding rules are one; a NAT counts machines; what has no figure is None."""
+    prices = CatalogPrices(catalog=load())
+    rules = {str(i): thing("gcp:compute/forwardingRule:ForwardingRule", str(i)) for i in range(7)}
+    node = Machine(cloud="gcp", type="e2-standard-4", region="us-central1", spot=False)
+    beside = Moment(at_s=0, things=rules, machines={node: 40})
+    first, further = (
+        usd("gcp", f"load_balancer_{n}")
+        for n in ("first_five_forwarding_rules_together", "each_further_forwarding_rule")
+    )
+    assert sum(prices.thing(r, beside) or 0 for r in rules.values()) == pytest.approx(first + 2 * further)
+    nat = usd("gcp", "cloud_nat_gateway_per_assigned_vm_first_32") * 32 + usd("gcp", "cloud_nat_external_ip")
+    assert prices.thing(thing("gcp:compute/routerNat:RouterNat"), beside) == pytest.approx(nat)
+    store = thing("gcp:redis/instance:Instance", tier="STANDARD_HA", memorySizeGb=6)
+    assert prices.thing(store, beside) == pytest.approx(6 * usd("gcp", "memorystore_redis_standard_capacity_tier_m2"))
+    assert prices.thing(thing("aws:kms/key:Key"), beside) == pytest.approx(usd("aws", "kms_key") / 730)
+    assert prices.thing(thing("aws:eks/cluster:Cluster"), beside) == 0.1
+    assert prices.thing(thing("gcp:compute/network:Network"), beside) == 0.0
+    assert prices.thing(thing("gcp:compute/address:Address", addressType="INTERNAL"), beside) == 0.0
+    assert prices.thing(thing("gcp:redis/instance:Instance", tier="GOLDEN", memorySizeGb=6), beside) is None
+
+
+def test_every_row_by_the_hour_is_a_fee_of_its_type() -> None:
+    """The types and fees are those of the bill, so that both count the same things."""
+    here = Path(measure.__file__).parent
+    with (here / "hourly.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (here.parents[1] / "infra" / "plan" / "cost_resources.csv").open(newline="") as file:
+        bill = {r["type"]: r["items"].split(";") for r in csv.DictReader(file)}
+    assert [r for r in rows if r["fee"] and r["fee"] not in bill[r["type"]]] == []
+    units = {load().fee(r["type"].partition(":")[0], r["fee"]).unit for r in rows if r["fee"]}
+    assert all(u == "hour" or u.endswith(("-hour", "-month")) for u in units)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import grpc
@@ -317,8 +319,10 @@ def test_deployment_needs_a_namespace_that_exists(world: World) -> None:
 
 @pytest.mark.parametrize("cloud", ["gcp", "aws", "kubernetes"])
 def test_every_type_is_covered(cloud: str) -> None:
-    """Checked, replaced and timed: a type that lacks one of them is a gap. (Prices are the catalogue's.)"""
+    """Checked, replaced, priced and timed: a type that lacks one of them is a gap."""
     gaps: list[str] = []
+    with (Path(__file__).parents[2] / "infra" / "plan" / "cost_resources.csv").open(newline="") as file:
+        priced = [r["type"] for r in csv.DictReader(file) if r["billed"]]
     for token, kind in tables.kinds(cloud).items():
         groups = [r["group"] for r in tables.rows("custom_resources")]
         custom = cloud == "kubernetes" and token.split(":")[1].startswith(tuple(groups))
@@ -327,6 +331,8 @@ def test_every_type_is_covered(cloud: str) -> None:
         exact, wild = tables.of_type("fields", token)
         if not any(r["action"] == "replace" for r in (*exact, *wild, *diff.identity_rows(token))):
             gaps.append(f"{token}: nothing replaces it")
+        if not any(fnmatchcase(token, row) for row in priced):
+            gaps.append(f"{token}: neither priced nor said to be free")
         if kind.create_s <= 0 or kind.delete_s <= 0:
             gaps.append(f"{token}: takes no time")
     assert gaps == []

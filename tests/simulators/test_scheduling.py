@@ -143,3 +143,134 @@ def test_a_node_keeps_part_of_itself() -> None:
     free = nodes.allocatable("gcp", "e2-standard-4")
     assert float(free["cpu"]) == pytest.approx(3.92)
     assert float(free["memory"]) / 2**30 == pytest.approx(13.3, abs=0.1)
+
+
+def test_tpu_chips_of_a_single_host_slice(site: Site) -> None:
+    """The machine type says chips, label and topology; a pod takes the whole VM."""
+    node_pool(site, machineType="ct6e-standard-4t")
+    chips: Properties = {"name": "c", "image": "i:1", "resources": {"limits": {"google.com/tpu": "4"}}}
+    where: Json = {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
+        "cloud.google.com/gke-tpu-topology": "2x2",
+    }
+    site.kubernetes.create(DEPLOYMENT, "d", deployment(containers=[chips], nodeSelector=where, replicas=6))
+    said = refused(site, deployment("e", containers=[chips], nodeSelector=where))
+    assert "6 Insufficient google.com/tpu" in said
+    other = {**where, "cloud.google.com/gke-tpu-topology": "2x4"}
+    assert "didn't match Pod's node affinity/selector" in refused(
+        site, deployment("f", containers=[chips], nodeSelector=other)
+    )
+    assert "untolerated taint {google.com/tpu: present}" in refused(site, deployment("g"))
+
+
+def test_a_multi_host_slice_comes_whole_or_not_at_all(site: Site) -> None:
+    inputs: Properties = {
+        "name": "slice",
+        "cluster": "c",
+        "location": "us-central1-a",
+        "initialNodeCount": 0,
+        "autoscaling": {"minNodeCount": 0, "maxNodeCount": 3},
+        "placementPolicy": {"type": "COMPACT", "tpuTopology": "4x4"},
+        "nodeConfig": {"machineType": "ct6e-standard-4t"},
+    }
+    made = site.cloud.create("gcp:container/nodePool:NodePool", "slice", inputs)
+    chips: Properties = {"name": "c", "image": "i:1", "resources": {"limits": {"google.com/tpu": "4"}}}
+    said = refused(site, deployment(containers=[chips]))
+    assert "max node group size reached (slice has 0 of 3)" in said, "a slice of 16 chips needs four machines"
+    site.cloud.update(made, {**inputs, "autoscaling": {"minNodeCount": 0, "maxNodeCount": 4}})
+    site.kubernetes.create(DEPLOYMENT, "e", deployment("e", containers=[chips]))
+    pool = next(t for t in site.cloud.world.things.values() if t.name == "slice")
+    assert pool.state["nodes"] == 4
+
+
+@pytest.mark.parametrize(
+    ("machine", "accelerator", "shares"),
+    [
+        ("g2-standard-4", {"type": "nvidia-l4", "count": 1}, 1),
+        (
+            "g2-standard-4",
+            {
+                "type": "nvidia-l4",
+                "count": 1,
+                "gpuSharingConfig": {"gpuSharingStrategy": "TIME_SHARING", "maxSharedClientsPerGpu": 3},
+            },
+            3,
+        ),
+        (
+            "g2-standard-24",
+            {
+                "type": "nvidia-l4",
+                "count": 2,
+                "gpuSharingConfig": {"gpuSharingStrategy": "MPS", "maxSharedClientsPerGpu": 4},
+            },
+            8,
+        ),
+        ("a2-highgpu-1g", {"type": "nvidia-tesla-a100", "count": 1, "gpuPartitionSize": "1g.5gb"}, 7),
+    ],
+)
+def test_a_gpu_shared_or_in_partitions(site: Site, machine: str, accelerator: Json, shares: int) -> None:
+    pool = node_pool(site, machineType=machine, guestAccelerators=[accelerator])
+    cluster = next(t for t in site.cloud.world.things.values() if t.token.endswith("cluster:Cluster"))
+    (found,) = nodes.pools(site.cloud.world, cluster)
+    assert found.name == pool["name"]
+    assert found.allocatable["nvidia.com/gpu"] == shares
+
+
+def test_time_slicing_of_the_device_plugin_on_eks() -> None:
+    site = eks(World())
+    group = node_group(site)
+    gpu = {**group.inputs, "instanceTypes": ["g5.xlarge"], "nodeGroupName": "gpu", "amiType": "AL2023_x86_64_NVIDIA"}
+    gpu["labels"] = {"nvidia.com/gpu.present": "true", "pool": "a"}
+    site.cloud.create("aws:eks/nodeGroup:NodeGroup", "gpu", gpu)
+    sharing: Json = {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "replicas": 2}]}}
+    values: Properties = {"nodeSelector": {"pool": "a"}, "config": {"map": {"shared": {"sharing": sharing}}}}
+    plugin: Properties = {"chart": "nvidia-device-plugin", "version": "0.20.0", "values": values}
+    site.kubernetes.create("kubernetes:helm.sh/v3:Release", "plugin", plugin)
+    site.kubernetes.create(DEPLOYMENT, "f", deployment("f", containers=[GPU], replicas=4))
+    assert "4 Insufficient nvidia.com/gpu" in refused(site, deployment("g", containers=[GPU])), (
+        "two nodes, two shares each"
+    )
+
+
+def test_pods_spread_over_zones(site: Site) -> None:
+    """The system pool has nodes in three zones; one more in a zone than in another is allowed, two are not."""
+    node_pool(site, machineType="e2-standard-16")
+    key = "topology.kubernetes.io/zone"
+    spread: Json = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "d"}},
+        }
+    ]
+    site.kubernetes.create(DEPLOYMENT, "d", deployment(replicas=6, topologySpreadConstraints=spread))
+    thing = next(t for t in site.cloud.world.things.values() if t.token == DEPLOYMENT)
+    placed = thing.state["pods"]
+    assert isinstance(placed, list)
+    zones = [int(str(n).rpartition("-")[2]) % 3 for n in placed]
+    assert sorted(zones.count(z) for z in range(3)) == [2, 2, 2]
+    one: Json = [{**spread[0], "labelSelector": {"matchLabels": {"app": "e"}}}]  # type: ignore[dict-item,index]
+    narrow = deployment("e", replicas=2, topologySpreadConstraints=one, nodeSelector={key: "us-central1-a"})
+    site.kubernetes.create(DEPLOYMENT, "e", narrow)
+    apart: Json = [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "f"}}}]
+    affinity: Json = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart}}
+    said = refused(site, deployment("f", replicas=7, affinity=affinity))
+    assert "6 of 7 pods run" in said
+    assert "didn't match pod anti-affinity rules" in said
+
+
+def test_a_chart_needs_room(site: Site) -> None:
+    """Its pods ask for what its values say; too much, and the release does not become ready."""
+    node_pool(site)
+    large: Json = {"operator": {"requests": {"cpu": "8", "memory": "1Gi"}}}
+    release: Properties = {"chart": "keda", "name": "keda", "version": "2.20.2", "values": {"resources": large}}
+    with pytest.raises(CallError, match="Deployment keda-operator: 0 of 1 pods run: 0/6 nodes are available"):
+        site.kubernetes.create("kubernetes:helm.sh/v3:Release", "keda", release)
+    made = next(m for m in site.kubernetes.made.values() if m.token.endswith(":Release"))
+    site.kubernetes.update(made, {**release, "values": {}})
+    thing = next(t for t in site.cloud.world.things.values() if t.token.endswith(":Release"))
+    assert charts.room(thing)["cpu"] == pytest.approx(0.3)
+    assert {o.kind for o in charts.objects(thing)} >= {"CustomResourceDefinition", "APIService", "Service"}
+    site.kubernetes.update(made, {**release, "version": "2.99.0", "values": {}})
+    assert "chart keda 2.99.0: its objects are taken from version 2.20.2, which has rows" in site.cloud.world.notices

@@ -235,7 +235,11 @@ class Spec:
     )
     exposure: str = key(Choice(words=("private", "public")), "From where the entry can be reached.", default="private")
     allowed_cidrs: tuple[str, ...] = key(ListOf(item=Cidr()), "Who may reach a public entry.", default=())
-    admin_cidrs: tuple[str, ...] = key(ListOf(item=Cidr()), "Who may reach the cluster's control plane.", default=())
+    admin_cidrs: tuple[str, ...] = key(
+        ListOf(item=Cidr()),
+        "Who may reach the control plane by address; unset, on GKE alone: whom IAM lets in, by its DNS endpoint.",
+        default=(),
+    )
     tls: Tls | None = key(Structure(Tls), "Certificate of the entry; a public one needs it.", default=None)
     kubernetes_version: str | None = key(
         Text(pattern=r"1\.[0-9]{2}", form="a minor version such as 1.34", sample="1.34"),

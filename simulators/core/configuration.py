@@ -6,12 +6,18 @@ import json
 
 import yaml
 
+from simulators.core import paths
 from simulators.core.checks import text
 from simulators.core.effects import CLUSTERS
 from simulators.core.lifecycle import CloudError, Target
 from simulators.core.values import Json, Properties, plain_properties
 from simulators.core.world import Thing, World
 
+# outputs at which a control plane answers: its address, and on GKE its name
+ENDPOINTS: tuple[tuple[paths.Step, ...], ...] = (
+    ("endpoint",),
+    ("controlPlaneEndpointsConfig", "dnsEndpointConfig", "endpoint"),
+)
 NO_CLUSTER = "(none)"
 
 
@@ -67,12 +73,12 @@ def cluster_key(world: World, config: Properties) -> str:
     address = server(config)
     if not address:
         return NO_CLUSTER
+    names = (address, address.removeprefix("https://"))
     for thing in world.things.values():
-        if thing.token in CLUSTERS and text(thing.outputs.get("endpoint")) in (
-            address,
-            address.removeprefix("https://"),
-        ):
-            return thing.key
+        if thing.token in CLUSTERS:
+            outputs = plain_properties(thing.outputs)
+            if any(text(paths.get(outputs, at)) in names for at in ENDPOINTS):
+                return thing.key
     return f"?{address}"
 
 

@@ -139,6 +139,22 @@ def test_pools_are_the_plans_and_the_autoscalers_afterwards(private: list[dict[s
 
 
 @pytest.mark.slow
+def test_without_administrators_addresses_the_dns_endpoint_asks_iam(tmp_path: Path) -> None:
+    """No address of the control plane is public then, and the kubeconfig names the endpoint's name."""
+    site = project(tmp_path)
+    result = site.go("up", worked("gke-cpu", admin_cidrs=[]))
+    assert changed(result)
+    (cluster,) = of(site.resources(), "container/cluster:Cluster").values()
+    assert cluster["privateClusterConfig"]["enablePrivateEndpoint"] is True
+    assert cluster["controlPlaneEndpointsConfig"]["dnsEndpointConfig"]["allowExternalTraffic"] is True
+    assert not cluster["masterAuthorizedNetworksConfig"]["cidrBlocks"]
+    server = json.loads(str(result.outputs["kubeconfig"]))["clusters"][0]["cluster"]
+    assert set(server) == {"server"}
+    assert server["server"].endswith(".us-central1.gke.goog")
+    assert "--dns-endpoint" in str(result.outputs["command"])
+
+
+@pytest.mark.slow
 def test_a_tpu_slice_is_its_machine_type(tmp_path: Path) -> None:
     """On one host no accelerator and no placement is stated, or GKE refuses the pool; the pods find their nodes."""
     site = project(tmp_path)

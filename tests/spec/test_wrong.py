@@ -214,7 +214,7 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (GKE, {"exposure": "public", "allowed_cidrs": ["198.51.100.0/24"]}, "tls", "is required where exposure is public"),
     (EC2, {"tls": {"certificate": "cert"}}, "tls.certificate", "cert is no ARN, and cloud is aws"),
     (GKE, {"allowed_cidrs": ["198.51.100.0/24"]}, "allowed_cidrs", "means nothing where exposure is private"),
-    (GKE, {"admin_cidrs": GONE}, "admin_cidrs", "is required where shape is kubernetes and cloud is gcp"),
+    (EKS, {"admin_cidrs": GONE}, "admin_cidrs", "is required where shape is kubernetes and cloud is aws"),
     (GCE, {"admin_cidrs": ["198.51.100.0/24"]}, "admin_cidrs", "means nothing where shape is vm"),
     (GKE, {"admin_cidrs": ["0.0.0.0/0"]}, "admin_cidrs[0]", "0.0.0.0/0 is most of the internet"),
     (GKE, {**STORE, "backup_uri": "s3://backups"}, "backup_uri", "s3://backups is not a bucket of cloud gcp"),
@@ -266,12 +266,12 @@ def test_table_is_long_enough() -> None:
 
 
 def test_problems_of_several_rules_come_together() -> None:
-    values = wrong(GKE, {"project": GONE, "admin_cidrs": GONE, "load.peak_rps": 1, "feature_store": "redis"})
+    values = wrong(GKE, {"project": GONE, "admin_cidrs": ["0.0.0.0/0"], "load.peak_rps": 1, "feature_store": "redis"})
     with pytest.raises(SpecError) as error:
         parse(values)
     assert {p.path for p in error.value.problems} == {
         "project",
-        "admin_cidrs",
+        "admin_cidrs[0]",
         "load.peak_rps",
         "feature_store",
         "features",

@@ -99,7 +99,7 @@ def absent(site: KubernetesSite, plan: Plan, stack: str) -> list[Problem]:
         why = site.model_missing(model.storage_uri)
         if why is not None:
             index = plan.spec.models.index(model)
-            way = f"upload it with `slipway models push {stack}`, or set storage_uri to a local path"
+            way = f"run `slipway models push {stack} {model.name}=PATH`, or set storage_uri to a local path"
             found.append(problem(("models", index, "storage_uri"), f"{model.storage_uri}: {why}", to_fix=way))
     return found
 

@@ -54,6 +54,9 @@ def unbuilt(spec: Spec) -> Problem | None:
             reason = f"{name} can be planned, and cannot be built yet where cloud is {spec.cloud}: nothing was declared"
             to_fix = f"run `slipway plan`, which needs no blueprint, or set {path} to what can be built"
             return problem((path,), reason, allowed=sorted(there), to_fix=to_fix)
+    if spec.gpu_sharing.strategy == "mps":
+        reason = "mps can be planned, and cannot be built: its pods need hostIPC, which `restricted` namespaces refuse"
+        return problem(("gpu_sharing", "strategy"), reason, allowed=("none", "time-slicing"))
     return None
 
 

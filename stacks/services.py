@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -37,12 +37,15 @@ def toleration(key: str, value: str | None, effect: str) -> dict[str, str]:
     return {"key": key, **how, "effect": effect}
 
 
-def namespace(objects: Objects, name: str, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+def namespace_manifest(name: str) -> dict[str, object]:
     """A namespace whose pods are admitted at its level, and warned about and noted at the strictest."""
     prefix = "pod-security.kubernetes.io"
     labels = {f"{prefix}/enforce": LEVELS[name], f"{prefix}/warn": "restricted", f"{prefix}/audit": "restricted"}
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    return objects.declare(manifest, after=after)
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def namespace(objects: Objects, name: str, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+    return objects.declare(namespace_manifest(name), after=after)
 
 
 def services(objects: Objects, site: KubernetesSite, plan: Plan, system: Sequence[pulumi.Resource]) -> Services:
@@ -61,8 +64,13 @@ def services(objects: Objects, site: KubernetesSite, plan: Plan, system: Sequenc
     if AUTOSCALER in mine:
         grant = Grant(kind="scale_node_groups", target=site.cluster)
         identity = site.identity(SYSTEM, AUTOSCALER, [grant])
-        annotations: Mapping[str, object] = dict(identity.annotations)
-        given = values.cluster_autoscaler(place, site.cluster, plan.spec.region, annotations)
+        given = values.cluster_autoscaler(
+            place,
+            cluster=site.cluster,
+            version=site.cluster_version,
+            region=plan.spec.region,
+            annotations=dict(identity.annotations),
+        )
         objects.release(chart(AUTOSCALER), given, namespace=SYSTEM, after=[*system, *identity.after])
     return Services(keda=keda, vpa=vpa)
 

@@ -136,11 +136,15 @@ def vpa(where: Where) -> Json:
     }
 
 
-def cluster_autoscaler(where: Where, cluster: object, region: str, annotations: Mapping[str, object]) -> Json:
-    """Groups are found by their tags. Of those that would do, spot first, then on-demand."""
+def cluster_autoscaler(
+    where: Where, *, cluster: object, version: str, region: str, annotations: Mapping[str, object]
+) -> Json:
+    """Groups are found by their tags. Of those that would do, spot first, then on-demand. Its release is the cluster's:
+    it simulates that version's scheduler."""
     return {
         **where.values(),
         "cloudProvider": "aws",
+        "image": {"tag": f"v{version}.0"},
         "awsRegion": region,
         "autoDiscovery": {"clusterName": cluster},
         "rbac": {"serviceAccount": {"name": "cluster-autoscaler", "annotations": dict(annotations)}},

@@ -98,6 +98,7 @@ class KubernetesSite(Protocol):
     ground: Ground
     kubernetes: pulumi.ProviderResource  # explicit provider of the cluster's objects
     cluster: pulumi.Output[str]  # its name
+    cluster_version: str  # minor; AWS alone, where the Cluster Autoscaler's release follows it
     ready: Sequence[pulumi.Resource]  # what must stand before any object: system pool, add-ons
     kubeconfig: pulumi.Output[str]
     kubeconfig_command: pulumi.Output[str]

@@ -1,0 +1,85 @@
+"""A worked stack of this project on the embedded engine, against simulated clouds."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine import Request, Result, run
+from simulators import providers
+from simulators.core.faults import Fault
+from simulators.core.world import World
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = "pulumi:pulumi:"
+WIDE, TALL = {"scaling": "horizontal"}, {"scaling": "vertical"}
+
+
+@dataclass(kw_only=True)
+class Life:
+    """One stack: its state in a folder of its own, and the world that it acts on."""
+
+    stack: str
+    folder: Path
+    world: World = field(default_factory=World)
+    always: Mapping[str, object] = field(default_factory=dict)  # configuration on top of the worked one
+
+    def go(self, command: str, change: Mapping[str, object] | None = None, *, faults: tuple[Fault, ...] = ()) -> Result:
+        values = {**self.always, **(change or {})}
+        self.world.begin_phase()
+        self.world.faults = faults
+        return run(
+            Request(
+                command=command,  # type: ignore[arg-type]
+                project=ROOT,
+                stack=self.stack,
+                state_dir=self.folder,
+                config={f"slipway:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
+                providers=providers(self.world),
+                env={"PULUMI_CONFIG_PASSPHRASE": ""},
+            )
+        )
+
+    def copy(self, folder: Path) -> Life:
+        """The same state and the same world once more, for another future."""
+        shutil.copytree(self.folder, folder)
+        return Life(stack=self.stack, folder=folder, world=copy.deepcopy(self.world), always=self.always)
+
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """Of the state, by logical name and type, without what Pulumi itself keeps."""
+        state = json.loads((self.folder / f"{self.stack}.json").read_text())
+        rows = state.get("deployment", state)["resources"]
+        return {r["urn"].split("::", 2)[2]: r for r in rows if not r["type"].startswith(HERE)}
+
+    def plain(self) -> dict[str, object]:
+        """What two states are compared by: inputs and options of each resource; computed text differs each time."""
+        kept = ("type", "inputs", "dependencies", "provider", "protect", "custom")
+        return {name: [_without(r.get(k)) for k in kept] for name, r in self.resources().items()}
+
+
+def _without(value: object) -> object:
+    """A stored secret is another text each time that it is encrypted."""
+    if isinstance(value, dict):
+        return {k: "…" if k == "ciphertext" else _without(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without(v) for v in value]
+    return value
+
+
+def moved(result: Result) -> dict[str, set[str]]:
+    """Operation -> logical names, of all that was not left as it was."""
+    found: dict[str, set[str]] = {}
+    for step in result.steps:
+        if step.op not in ("same", "read"):
+            found.setdefault(step.op, set()).add(step.urn.split("::", 2)[2])
+    return found
+
+
+def done(result: Result) -> Result:
+    assert result.ok, "\n".join(result.errors)
+    return result

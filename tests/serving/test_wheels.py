@@ -36,14 +36,15 @@ def test_every_wheel_is_for_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(row["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_the_set_is_whole() -> None:
     """Each requirement of each wheel that holds on the image is in the set: nothing is left to what the image has."""
     from packaging.markers import default_environment
     from packaging.requirements import Requirement
 
     here = {**default_environment(), "python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
-    folder = wheels_folder()
-    for store in ("memorystore", "dynamodb"):
+    folder = wheels_folder()  # of all tests: the sets are fetched from the package index once
+    for store in ("memorystore", "bigtable", "firestore", "dynamodb"):
         files = wheels.fetched(store, folder)
         names = {f.split("-")[0].lower().replace("_", "-").replace(".", "-") for f in files}
         for file in files:
@@ -57,6 +58,7 @@ def test_the_set_is_whole() -> None:
                         assert wanted.name.lower().replace("_", "-") in names, f"{file} needs {wanted}"
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     wheels.fetched("memorystore", wheels_folder())
     monkeypatch.setattr(wheels, "_pip", lambda *words, folder: pytest.fail("pip was asked"))
@@ -65,6 +67,7 @@ def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert Path(only.path).is_file()
 
 
+@pytest.mark.slow
 def test_a_wheel_with_another_content_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (name,) = wheels.fetched("memorystore", wheels_folder())
     (tmp_path / name).write_bytes(b"changed")
@@ -73,6 +76,7 @@ def test_a_wheel_with_another_content_is_not_taken(tmp_path: Path, monkeypatch: 
         wheels.fetched("memorystore", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_client_imports_from_its_wheels_alone(tmp_path: Path) -> None:
     """As the model does it in the server: unpacked, first on the path, without what is installed here."""
     for store, module in (("memorystore", "redis"), ("dynamodb", "boto3")):

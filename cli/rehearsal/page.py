@@ -70,7 +70,7 @@ def _chart(phase: Phase) -> dict[str, Any]:
 
 
 def _label(step: Step) -> str:
-    text = f"{step.type.rpartition(':')[2]} {step.name}"
+    text = f"{step.type.rpartition(':')[2]} {step.name.rpartition('/')[2]}"  # objects of a cluster are named by path
     return text if len(text) <= LONG else text[: LONG - 1] + "…"
 
 

@@ -137,13 +137,15 @@ def _graph(values: dict[str, Any]) -> int:
                 known["managedInstanceGroupUrls"] = list(zones)
             return args.name, known
 
-        def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
-            return {"accountId": "123456789012", "number": "1", "id": "0"}
+        def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+            zones = [f"us-east-1{z}" for z in "abc"]
+            known = {"accountId": "123456789012", "number": "1", "id": "0"}
+            return known | {"names": zones, "zoneIds": [f"use1-az{i}" for i in (1, 2, 4)]}
 
     pulumi.runtime.set_mocks(Monitor())
     plan = make_plan(parse(values), Kinds(), load())
 
-    @pulumi.runtime.test
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def declare() -> None:
         site = importlib.import_module(f"infra.clouds.{plan.spec.cloud}").Site(plan, stack="bench")
         site.build()

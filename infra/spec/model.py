@@ -158,7 +158,11 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSharing:
-    strategy: str = key(Choice(words=("none", "time-slicing", "mps")), "How pods share a GPU.", default="none")
+    strategy: str = key(
+        Choice(words=("none", "time-slicing", "mps", "mig")),
+        "How pods share a GPU; mig: in partitions.",
+        default="none",
+    )
     clients: int = key(Whole(low=1, high=48), "Pods a GPU.", default=1)
 
 

@@ -88,6 +88,7 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (GKE, {"project": GONE}, "project", "is required where cloud is gcp"),
     (GKE, {"zones": ["europe-west4-a"]}, "zones[0]", "europe-west4-a is not in region us-central1"),
     (GKE, {"zones": ["us-central1-a", "us-central1-a"]}, "zones", "names a zone twice"),
+    (EKS, {"zones": ["us-east-1a"]}, "zones", "only us-east-1a is given, and a cluster of EKS needs two"),
     (EKS, {"accelerator": "v6e-4"}, "accelerator", "v6e-4 is sold by Google Cloud alone, and cloud is aws"),
     (
         TPU,
@@ -216,6 +217,12 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (GKE, {"allowed_cidrs": ["198.51.100.0/24"]}, "allowed_cidrs", "means nothing where exposure is private"),
     (EKS, {"admin_cidrs": GONE}, "admin_cidrs", "is required where shape is kubernetes and cloud is aws"),
     (GCE, {"admin_cidrs": ["198.51.100.0/24"]}, "admin_cidrs", "means nothing where shape is vm"),
+    (
+        EKS,
+        {"accelerator": "a100-40", "gpu_sharing": {"strategy": "mig", "clients": 7}},
+        "gpu_sharing.strategy",
+        "mig is built on GKE alone, and cloud is aws",
+    ),
     (GKE, {"admin_cidrs": ["0.0.0.0/0"]}, "admin_cidrs[0]", "0.0.0.0/0 is most of the internet"),
     (GKE, {**STORE, "backup_uri": "s3://backups"}, "backup_uri", "s3://backups is not a bucket of cloud gcp"),
     (GKE, {"backup_uri": "gs://backups"}, "backup_uri", "means nothing where feature_store is none"),

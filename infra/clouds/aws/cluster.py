@@ -58,13 +58,13 @@ def cluster(here: Here, net: Network, key: aws.kms.Key) -> Cluster:
         ),
         upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type="STANDARD"),
         vpc_config=aws.eks.ClusterVpcConfigArgs(
-            subnet_ids=net.private_ids(here.zones),
+            subnet_ids=net.private_ids(here.control_zones),
             endpoint_private_access=True,
             endpoint_public_access=bool(outside),
             public_access_cidrs=outside or None,
         ),
         tags=here.tags("cluster"),
-        opts=here.on(logs, *rights, *net.routes, slow_delete=True),
+        opts=here.on(logs, *rights, slow_delete=True),
     )
     group = made.vpc_config.apply(lambda c: c.cluster_security_group_id or "")
     for cidr in inside:

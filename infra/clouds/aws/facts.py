@@ -13,6 +13,13 @@ def _rows() -> dict[str, str]:
         return {r["fact"]: r["value"] for r in csv.DictReader(file)}
 
 
+@cache
+def without_control_plane() -> frozenset[str]:
+    """Ids of zones in which no control plane stands; which name has that id differs by account."""
+    with Path(__file__).with_name("zones.csv").open(newline="", encoding="utf-8") as file:
+        return frozenset(r["zone_id"] for r in csv.DictReader(file))
+
+
 def text(name: str) -> str:
     return _rows()[name]
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.clouds.aws.facts import whole
+import infra.catalog
+from infra.clouds.aws.facts import whole, without_control_plane
 from infra.clouds.naming import physical
+from infra.plan.zones import network_zones
 from infra.spec import Spec
 
 
@@ -20,6 +22,7 @@ class Here:
     provider: aws.Provider
     account: str
     zones: tuple[str, ...]
+    control_zones: tuple[str, ...]  # of those, where EKS may place a control plane
 
     def name(self, kind: str, role: str, digest: str | None = None) -> str:
         """`kind` without the cloud: eks/cluster:Cluster."""
@@ -44,3 +47,20 @@ class Here:
 
     def arn(self, service: str, rest: str) -> str:
         return f"arn:aws:{service}:{self.spec.region}:{self.account}:{rest}"
+
+
+def here(spec: Spec, stack: str, provider: aws.Provider) -> Here:
+    """Asks the cloud whose account it is, and which of the stack's zones take a control plane."""
+    ask = pulumi.InvokeOptions(provider=provider)
+    zones = network_zones(spec, infra.catalog.load())
+    known = aws.get_availability_zones(opts=ask)
+    ids = dict(zip(known.names, known.zone_ids, strict=True))
+    fit = tuple(z for z in zones if ids.get(z) not in without_control_plane())
+    if len(fit) < 2:
+        unfit = ", ".join(f"{z} ({ids[z]})" for z in zones if z not in fit) or "none"
+        raise pulumi.RunError(
+            f"zones: EKS needs two zones that take a control plane, and of {', '.join(zones)} these take none in this "
+            f"account: {unfit}. To fix: set zones to two or more of {', '.join(ids)}"
+        )
+    account = aws.get_caller_identity(opts=ask).account_id
+    return Here(spec=spec, stack=stack, provider=provider, account=account, zones=zones, control_zones=fit)

@@ -15,10 +15,9 @@ from infra.clouds.aws.here import Here
 from infra.clouds.aws.network import Network
 from infra.clouds.aws.policies import MANAGED, trusts
 from infra.clouds.site import Placement, Toleration
-from infra.plan import Pool
+from infra.plan import Plan, Pool
 from infra.plan.cost_facts import amount, text
 from infra.plan.facts import fact
-from infra.spec import Spec
 
 ROLE, GENERATION = "slipway-role", "slipway-generation"  # labels
 SERVING = "slipway-serving"  # taint: pods that no server is stay away from serving nodes
@@ -58,6 +57,7 @@ class Shape:
     spot: bool = False
     arch: str = "amd64"
     gpus: int = 0
+    turns: int = 1  # pods that share one GPU, as the device plugin announces it
     labels: Mapping[str, str]
     taints: tuple[tuple[str, str], ...] = ()  # key and value; NoSchedule
 
@@ -86,7 +86,7 @@ def system_shape(here: Here) -> Shape:
     )
 
 
-def pool_shape(spec: Spec, pool: Pool, generation: str, zones: tuple[str, ...]) -> Shape:
+def pool_shape(plan: Plan, pool: Pool, generation: str, zones: tuple[str, ...]) -> Shape:
     """The least is 0: AWS refuses one above the size that the autoscaler left. The autoscaler keeps what pods need."""
     gpus = pool.accelerator_count if pool.accelerator != "none" else 0
     gpu_labels = {ACCELERATOR: pool.accelerator, PRESENT: "true"}
@@ -94,7 +94,7 @@ def pool_shape(spec: Spec, pool: Pool, generation: str, zones: tuple[str, ...]) 
         role=pool.role,
         digest=generation,
         machine_type=pool.machine_type,
-        disk_gib=pool.disk_gib or int(fact("boot_disk", spec)),
+        disk_gib=pool.disk_gib or int(fact("boot_disk", plan.spec)),
         zones=tuple(z for z in zones if not pool.zones or z in pool.zones),
         start=pool.start_nodes,
         least=0,
@@ -102,6 +102,7 @@ def pool_shape(spec: Spec, pool: Pool, generation: str, zones: tuple[str, ...]) 
         spot=pool.capacity_type == "spot",
         arch=pool.arch,
         gpus=gpus,
+        turns=1 if plan.serving.gpu_sharing == "none" else plan.serving.gpu_clients,
         labels={ROLE: pool.role, GENERATION: generation, **(gpu_labels if gpus else {})},
         taints=((SERVING, "true"), *(((GPU, "present"),) if gpus else ())),
     )
@@ -113,9 +114,16 @@ def placement(shape: Shape, replicas_per_node: int, after: tuple[pulumi.Resource
         node_selector=selector,
         tolerations=tuple(Toleration(key=k, value=v, effect="NoSchedule") for k, v in shape.taints),
         device=GPU if shape.gpus else None,
-        devices=max(1, shape.gpus // max(1, replicas_per_node)) if shape.gpus else 0,
+        devices=_devices(shape, replicas_per_node),
         after=after,
     )
+
+
+def _devices(shape: Shape, replicas_per_node: int) -> int:
+    """Of a shared GPU a pod asks for one share: two shares of one are no more than one."""
+    if not shape.gpus or shape.turns > 1:
+        return min(shape.gpus, 1)
+    return max(1, shape.gpus // max(1, replicas_per_node))
 
 
 def node_role(here: Here) -> tuple[aws.iam.Role, tuple[pulumi.Resource, ...]]:
@@ -203,7 +211,7 @@ def scaling_tags(here: Here, shape: Shape, group: aws.eks.NodeGroup) -> tuple[pu
     wanted |= {f"{TEMPLATE}/taint/{k}": f"{v}:NoSchedule" for k, v in shape.taints}
     wanted[f"{TEMPLATE}/resources/ephemeral-storage"] = f"{shape.disk_gib}Gi"
     if shape.gpus:
-        wanted[f"{TEMPLATE}/resources/{GPU}"] = str(shape.gpus)
+        wanted[f"{TEMPLATE}/resources/{GPU}"] = str(shape.gpus * shape.turns)
     return tuple(
         aws.autoscaling.Tag(
             f"{shape.role}-{shape.digest}-{key.removeprefix(TEMPLATE + '/').replace('/', '-')}",

@@ -9,15 +9,13 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-import infra.catalog
 from infra.clouds.aws import entry, identity, nodes, storage
 from infra.clouds.aws.cluster import add_on, cluster
-from infra.clouds.aws.here import Here
+from infra.clouds.aws.here import here as look
 from infra.clouds.aws.keys import key
 from infra.clouds.aws.network import network
 from infra.clouds.site import EntryAddress, Grant, Ground, Identity, ModelFiles, Placement
 from infra.plan import Plan, Pool
-from infra.plan.zones import network_zones
 
 
 class Site:
@@ -37,14 +35,8 @@ class Site:
         self._provider = aws.Provider("aws", region=plan.spec.region)
 
     def build(self) -> None:
-        spec, caller = self._plan.spec, pulumi.InvokeOptions(provider=self._provider)
-        here = self._here = Here(
-            spec=spec,
-            stack=self._stack,
-            provider=self._provider,
-            account=aws.get_caller_identity(opts=caller).account_id,
-            zones=network_zones(spec, infra.catalog.load()),
-        )
+        spec = self._plan.spec
+        here = self._here = look(spec, self._stack, self._provider)
         self._key = key(here)
         net = self._net = network(here, self._key)
         self._filters = entry.filters(here, net)
@@ -107,7 +99,7 @@ class Site:
 
     def pool(self, pool: Pool, generation: str) -> Placement:
         here = self._here
-        shape = nodes.pool_shape(here.spec, pool, generation, here.zones)
+        shape = nodes.pool_shape(self._plan, pool, generation, here.zones)
         group = nodes.node_group(self._nodes, shape)
         tags = nodes.scaling_tags(here, shape, group)
         return nodes.placement(shape, pool.replicas_per_node, (group, *tags))

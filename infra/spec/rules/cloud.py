@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from infra.spec.model import STORES, Spec
-from infra.spec.rules.registry import GKE, PROVIDER, SLIPWAY, TPU, Found, no, problem, rule, to
+from infra.spec.rules.registry import EKS, GKE, PROVIDER, SLIPWAY, TPU, Found, no, problem, rule, to
 
 STORE_CLOUDS = {
     "memorystore": ("gcp",),
@@ -101,6 +101,17 @@ def zones_are_of_the_region(spec: Spec) -> Found:
 def zones_differ(spec: Spec) -> Found:
     if len(set(spec.zones)) != len(spec.zones):
         yield problem(("zones",), "names a zone twice", fix=to("zones", value=list(dict.fromkeys(spec.zones))))
+
+
+@rule("EKS places its control plane in two zones or more.", EKS)
+def eks_needs_two_zones(spec: Spec) -> Found:
+    if (spec.cloud, spec.shape) == ("aws", "kubernetes") and len(spec.zones) == 1:
+        letter = "b" if spec.zones[0].endswith("a") else "a"
+        yield problem(
+            ("zones",),
+            f"only {spec.zones[0]} is given, and a cluster of EKS needs two",
+            fix=to("zones", value=[*spec.zones, spec.region + letter]),
+        )
 
 
 @rule("TPUs are Google's.", TPU)

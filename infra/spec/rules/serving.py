@@ -79,6 +79,17 @@ def sharing_needs_pods(spec: Spec) -> Found:
         )
 
 
+@rule("GKE divides a GPU when it makes the node; on EKS an operator would have to, and Slipway installs none.", GKE)
+def partitions_are_gkes(spec: Spec) -> Found:
+    if spec.gpu_sharing.strategy == "mig" and spec.cloud != "gcp":
+        yield problem(
+            ("gpu_sharing", "strategy"),
+            f"mig is built on GKE alone, and cloud is {spec.cloud}",
+            allowed=("none", "time-slicing"),
+            fix=to("gpu_sharing", "strategy", value="time-slicing"),
+        )
+
+
 @rule(
     "Cost mode performance shares no accelerator: a neighbour's burst would be in the latency.", "DESIGN: the two modes"
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from infra.plan.facts import fact, spot_fits, unfit
 from infra.plan.modes import Numbers
+from infra.plan.partitions import MIG, Partition, no_partition, partition
 from infra.plan.search import Option
 from infra.plan.server import Server, divide, least_p99
 from infra.plan.sold import Beside, Sold
@@ -71,6 +72,7 @@ def _candidate(
     processor = "vcpu" if machine.accelerator == "none" else machine.accelerator
     zones = tuple(z for z in machine.zones if not spec.zones or z in spec.zones)
     unable = unfit(spec.cloud, machine.machine_type) or _unable(spec, machine) or _lacks_profile(models, processor)
+    unable = unable or _undivided(spec, machine)
     if unable:
         return unable
     if machine.on_demand is None:
@@ -136,7 +138,20 @@ def _slots(spec: Spec, numbers: Numbers, machine: Sold) -> tuple[int, int, float
     if machine.tpu_topology is not None or numbers.whole_machine:
         return count, 1, 1.0
     clients = spec.gpu_sharing.clients if numbers.sharing else 1
-    return 1, count * clients, float(clients)
+    part = _part(spec, machine)
+    return 1, count * clients, part.slowdown if part else float(clients)
+
+
+def _part(spec: Spec, machine: Sold) -> Partition | None:
+    sharing = spec.gpu_sharing
+    return partition(machine.accelerator, sharing.clients) if sharing.strategy == MIG else None
+
+
+def _undivided(spec: Spec, machine: Sold) -> str | None:
+    sharing = spec.gpu_sharing
+    if sharing.strategy != MIG or machine.accelerator == "none":
+        return None
+    return no_partition(machine.accelerator, sharing.clients)
 
 
 def _memory(spec: Spec, machine: Sold, server: Server, clients: float) -> str | None:
@@ -146,6 +161,9 @@ def _memory(spec: Spec, machine: Sold, server: Server, clients: float) -> str | 
         need = sum(s.model.instance_memory_mib * s.instances for s in server.shares)
         have = machine.memory_gib * 1024 * (1 - fact("reserved_memory", spec))
         what = "memory"
+    elif (part := _part(spec, machine)) is not None:
+        need = sum(s.model.instance_memory_mib for s in server.shares)
+        have, what = part.memory_gib * 1024, f"memory of a {part.profile} of {machine.accelerator}"
     else:
         need = clients * sum(s.model.instance_memory_mib for s in server.shares)
         have, what = machine.accelerator_memory_gib * 1024, f"memory of one {machine.accelerator}"

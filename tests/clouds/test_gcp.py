@@ -13,10 +13,13 @@ import pytest
 for _package in ("pulumi_gcp", "pulumi_kubernetes"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extras `gcp`, `kubernetes`)")
 
+from infra.catalog import load  # noqa: E402
 from infra.clouds.gcp.firewall import sources  # noqa: E402
 from infra.clouds.gcp.models import lacking  # noqa: E402
-from infra.clouds.gcp.pools import system_zones  # noqa: E402
+from infra.clouds.gcp.pools import gpus, system_zones  # noqa: E402
+from infra.plan import Kinds, Plan, make_plan  # noqa: E402
 from infra.plan.flows import flows  # noqa: E402
+from infra.spec import parse  # noqa: E402
 from tests.clouds.site_project import SiteProject, changed, worked  # noqa: E402
 
 PUBLIC: Mapping[str, object] = {
@@ -152,6 +155,52 @@ def test_without_administrators_addresses_the_dns_endpoint_asks_iam(tmp_path: Pa
     assert set(server) == {"server"}
     assert server["server"].endswith(".us-central1.gke.goog")
     assert "--dns-endpoint" in str(result.outputs["command"])
+
+
+SHARED: dict[str, Any] = {
+    "accelerator": "a100-40",
+    "budget_usd_per_month": None,
+    "models": [
+        {"name": "m", "storage_uri": "gs://models/m", "profile": {"a100-40": {"base_ms": 2.0, "per_item_ms": 0.2}}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "clients", "partition", "sharing"),
+    [
+        ("time-slicing", 3, None, ("TIME_SHARING", 3)),
+        ("mps", 3, None, ("MPS", 3)),
+        ("mig", 7, "1g.5gb", None),
+        ("mig", 2, "3g.20gb", None),
+    ],
+)
+def test_a_gpu_is_shared_as_the_plan_says(
+    strategy: str, clients: int, partition: str | None, sharing: tuple[str, int] | None
+) -> None:
+    plan = planned(gpu_sharing={"strategy": strategy, "clients": clients})
+    pool = plan.pools[0]
+    made = gpus(pool, plan)
+    assert made is not None
+    assert (made.type, made.count, made.gpu_partition_size) == ("nvidia-tesla-a100", pool.accelerator_count, partition)
+    turns: Any = made.gpu_sharing_config
+    assert (turns and (turns.gpu_sharing_strategy, turns.max_shared_clients_per_gpu)) == sharing
+
+
+def planned(**more: object) -> Plan:
+    return make_plan(parse(worked("gke-gpu", **SHARED, **more)), Kinds(), load())
+
+
+@pytest.mark.slow
+def test_pods_run_on_partitions(tmp_path: Path) -> None:
+    site = project(tmp_path)
+    assert changed(site.go("up", worked("gke-gpu", **SHARED, gpu_sharing={"strategy": "mig", "clients": 7})))
+    pods = [
+        d["spec"]["template"]["spec"] for n, d in of(site.resources(), "apps/v1:Deployment").items() if n != "system"
+    ]
+    assert pods
+    for pod in pods:
+        assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
 
 
 @pytest.mark.slow

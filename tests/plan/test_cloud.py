@@ -79,6 +79,26 @@ def test_sharing_makes_more_and_slower_servers() -> None:
     assert shared.serving.gpu_clients == 3
 
 
+def test_partitions_make_servers_of_their_own_memory_and_part_of_the_computing() -> None:
+    """MIG: 2 of 3/7 each, 3 of 2/7, 7 of 1/7; a part that the GPU has not, or a GPU without parts, is refused."""
+    asked: dict[str, Any] = {"accelerator": "a100-40", "budget_usd_per_month": None, "zones": None}
+    base = {"base_ms": 1.0, "per_item_ms": 0.3}
+    models = [{**m, "profile": {"a100-40": base, "l4": base}} for m in models_of("gke-gpu")]
+    alone = plan("gke-gpu", models=models, **asked)
+    for clients, slowdown in ((2, 7 / 3), (3, 3.5), (7, 7)):
+        divided = plan("gke-gpu", models=models, **asked, gpu_sharing={"strategy": "mig", "clients": clients})
+        one, own = divided.pools[0], alone.pools[0]
+        assert one.replicas_per_node / one.accelerator_count == clients * own.replicas_per_node / own.accelerator_count
+        assert one.models[0].slowdown == pytest.approx(slowdown)
+    with pytest.raises(Infeasible, match="a100-40 is divided into 2, 3, 7 parts"):
+        plan("gke-gpu", models=models, **asked, gpu_sharing={"strategy": "mig", "clients": 4})
+    with pytest.raises(Infeasible, match="l4 has no partitions"):
+        plan("gke-gpu", models=models, gpu_sharing={"strategy": "mig", "clients": 7})
+    large = [{**m, "memory_mib": 6000} for m in models]
+    with pytest.raises(Infeasible, match=r"6000 MiB of memory of a 1g\.5gb of a100-40"):
+        plan("gke-gpu", models=large, **asked, gpu_sharing={"strategy": "mig", "clients": 7})
+
+
 def test_memory_gate_counts_every_model_on_an_accelerator() -> None:
     models = [{**m, "memory_mib": 14_000} for m in models_of("gke-gpu")]
     with pytest.raises(Infeasible) as error:

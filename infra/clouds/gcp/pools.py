@@ -13,6 +13,7 @@ from infra.plan import Plan, Pool
 from infra.plan.cost_facts import amount
 from infra.plan.cost_facts import text as billed
 from infra.plan.facts import fact
+from infra.plan.partitions import MIG, partition
 
 TAINT = "slipway-serving"  # pods that no server is stay away from serving nodes
 # what the autoscaler owns: stated at creation, never again
@@ -83,7 +84,7 @@ def serving_pool(
             labels=labels,
             taints=[container.NodePoolNodeConfigTaintArgs(key=TAINT, value="true", effect="NO_SCHEDULE")],
             spot=spot,
-            gpus=_gpus(pool, plan),
+            gpus=gpus(pool, plan),
         ),
         management=MANAGED(auto_repair=True, auto_upgrade=True),
         upgrade_settings=container.NodePoolUpgradeSettingsArgs(max_surge=1, max_unavailable=0),
@@ -112,7 +113,7 @@ def _is_tpu(pool: Pool) -> bool:
     return pool.tpu_topology is not None
 
 
-def _gpus(pool: Pool, plan: Plan) -> container.NodePoolNodeConfigGuestAcceleratorArgs | None:
+def gpus(pool: Pool, plan: Plan) -> container.NodePoolNodeConfigGuestAcceleratorArgs | None:
     """A TPU comes with its machine type: no accelerator is stated, and on one host no placement policy either, or GKE
     refuses the pool."""
     if pool.accelerator == "none" or _is_tpu(pool):
@@ -120,18 +121,19 @@ def _gpus(pool: Pool, plan: Plan) -> container.NodePoolNodeConfigGuestAccelerato
     label = load().accelerator(pool.accelerator).gke_label
     if label is None:
         raise ValueError(f"{pool.accelerator}: Google Cloud does not sell it")
-    sharing = plan.serving.gpu_sharing
+    sharing, clients = plan.serving.gpu_sharing, plan.serving.gpu_clients
+    part = partition(pool.accelerator, clients) if sharing == MIG else None
+    turns = container.NodePoolNodeConfigGuestAcceleratorGpuSharingConfigArgs
     return container.NodePoolNodeConfigGuestAcceleratorArgs(
         type=label,
         count=pool.accelerator_count,
+        gpu_partition_size=part.profile if part else None,
         gpu_driver_installation_config=container.NodePoolNodeConfigGuestAcceleratorGpuDriverInstallationConfigArgs(
             gpu_driver_version=text("gpu_driver")
         ),
         gpu_sharing_config=None
-        if sharing == "none"
-        else container.NodePoolNodeConfigGuestAcceleratorGpuSharingConfigArgs(
-            gpu_sharing_strategy=text(f"sharing_{sharing}"), max_shared_clients_per_gpu=plan.serving.gpu_clients
-        ),
+        if sharing in ("none", MIG)
+        else turns(gpu_sharing_strategy=text(f"sharing_{sharing}"), max_shared_clients_per_gpu=clients),
     )
 
 

@@ -124,6 +124,7 @@ class World:
     phase_start: float = 0.0
     phase_owner: str = ""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    _kept: tuple[int, int] = (0, 0)  # entries and bytes of the past that are in its file
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @contextmanager
@@ -243,7 +244,7 @@ class World:
             "expired": self.expired,
             "failures": self.failures,
             "pods": [asdict(e) for e in self.pods],
-            "journal": [asdict(e) for e in self.journal],
+            "past": self._keep_past(),
             "emptied": self.emptied,
             "absent": self.absent,
             "load": self.load,
@@ -255,6 +256,31 @@ class World:
         fresh = self.path.with_suffix(f".{os.getpid()}.tmp")
         fresh.write_text(json.dumps(state), encoding="utf-8")
         fresh.replace(self.path)
+
+    def _keep_past(self) -> list[int]:
+        """Appends what is new to the file of the past, which only grows; its length, so that a torn end counts not."""
+        assert self.path is not None
+        fresh = self.journal[self._kept[0] :]
+        if fresh:
+            with self.path.with_suffix(".past").open("ab") as file:
+                file.truncate(self._kept[1])
+                file.write("".join(json.dumps(asdict(e)) + "\n" for e in fresh).encode())
+                self._kept = (len(self.journal), file.tell())
+        return [*self._kept]
+
+    def _restore_past(self, count: int, size: int) -> None:
+        assert self.path is not None
+        if count < self._kept[0] or size < self._kept[1]:
+            self.journal, self._kept = [], (0, 0)
+        if size > self._kept[1]:
+            with self.path.with_suffix(".past").open("rb") as file:
+                file.seek(self._kept[1])
+                lines = file.read(size - self._kept[1]).decode().splitlines()
+            del self.journal[self._kept[0] :]
+            for line in lines:
+                e = json.loads(line)
+                self.journal.append(Entry(**{**e, "thing": Thing(**e["thing"]) if e["thing"] else None}))
+        self._kept = (count, size)
 
     def restore(self) -> None:
         assert self.path is not None
@@ -268,10 +294,7 @@ class World:
         self.faults = tuple(Fault(**f) for f in state["faults"])
         self.quotas, self.expired, self.failures = state["quotas"], state["expired"], state["failures"]
         self.pods = [PodEvent(**e) for e in state["pods"]]
-        self.journal = [
-            Entry(seq=e["seq"], key=e["key"], thing=Thing(**e["thing"]) if e["thing"] else None)
-            for e in state["journal"]
-        ]
+        self._restore_past(*state["past"])
         self.emptied, self.absent = state["emptied"], state["absent"]
         self.load, self.notices = state["load"], state["notices"]
         self.phase_start, self.phase_owner, self.nonce = state["phase_start"], state["phase_owner"], state["nonce"]

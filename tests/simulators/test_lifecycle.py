@@ -336,3 +336,16 @@ def test_every_type_is_covered(cloud: str) -> None:
         if kind.create_s <= 0 or kind.delete_s <= 0:
             gaps.append(f"{token}: takes no time")
     assert gaps == []
+
+
+def test_processes_share_the_past_and_a_torn_end_counts_not(tmp_path: Path) -> None:
+    """Three plugins write one world; the past only grows, and what a killed one half wrote is overwritten."""
+    ours, theirs = World(path=tmp_path / "world.json"), World(path=tmp_path / "world.json")
+    site = gke(ours)
+    site.namespace()
+    with (tmp_path / "world.past").open("a") as file:
+        file.write('{"torn')
+    site.namespace("later")
+    with theirs.transaction():
+        assert [(e.seq, e.key) for e in theirs.journal] == [(e.seq, e.key) for e in ours.journal]
+        assert set(theirs.past(len(theirs.operations))) == set(ours.things)

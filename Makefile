@@ -1,10 +1,11 @@
 # Two commands on a fresh machine: `make up` (sets up, runs the local stack, predicts) and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help system setup setup-test up switch down test check lint bench clean
+.PHONY: help system setup setup-test setup-scanner up switch down test check lint bench clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .venv
+SCANNER := .venv-scanner
 BIN := $(VENV)/bin
 STACK ?= local
 MODE ?= vertical
@@ -30,9 +31,17 @@ $(VENV)/.test: $(VENV)/.local
 	@$(PIP) --no-deps tensorflow-serving-api==2.21.0  # its configuration messages need no TensorFlow (2 GB)
 	@touch $@
 
+$(SCANNER)/.ready: tools/scanner.txt | system
+	@echo "Installing the scanner of cloud resources (checkov) into $(SCANNER) ..."
+	@$(PYTHON) -m venv $(SCANNER)
+	@$(SCANNER)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tools/scanner.txt
+	@touch $@
+
 setup: system $(VENV)/.local ## Virtual environment with the local stack's servers
 
 setup-test: system $(VENV)/.test
+
+setup-scanner: $(SCANNER)/.ready
 
 up: setup ## Run the local stack for real and predict with it
 	@$(BIN)/slipway --engine embedded up $(STACK) --yes
@@ -52,7 +61,7 @@ check: lint ## Lint, types and the fast tests: under a minute
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m pytest -q -n 2 -m "not real and not slow and not pulumi"
 
-test: lint ## Everything: lint, types, all tests, real servers; ends with the list of what was not run
+test: lint setup-scanner ## Everything: lint, types, all tests, real servers; ends with the list of what was not run
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python tests/run.py
 
@@ -60,4 +69,4 @@ bench: setup-test ## Measure, each figure against a named baseline of the same r
 	@$(BIN)/python -m bench
 
 clean: ## Remove the virtual environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SCANNER) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from scanner import checkov
 
 from infra.charts import charts, scaling, values
 from infra.charts.values import Where
@@ -196,14 +195,9 @@ def test_device_plugin_shares_as_planned() -> None:
 @pytest.mark.parametrize("name", ["gke-cpu", "gke-cpu-vertical", "eks-gpu", "gke-tf", "eks-cpu-sync"])
 def test_checkov_finds_nothing_that_is_not_explained(name: str, tmp_path: Path) -> None:
     """Every failed check stands in docs/security.md with its reason."""
-    checkov = shutil.which("checkov")
-    if checkov is None:
-        pytest.skip("checkov is not on PATH (282 MB with pins of its own: install it in an environment of its own)")
     for number, manifest in enumerate(objects.everything(PLANS[name])):
         (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(plain(manifest)))
-    command = [checkov, "-d", str(tmp_path), "--framework", "kubernetes", "-o", "json", "--compact", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    report = json.loads(done.stdout)
+    report = checkov(tmp_path, "kubernetes")
     failed = {f"{c['check_id']} {c['resource']}": c["check_name"] for c in report["results"]["failed_checks"]}
     unexplained = {k: v for k, v in failed.items() if k.split()[0] not in SECURITY}
     assert not unexplained

@@ -178,7 +178,7 @@ def _start(
     }
     if store is not None:
         settings |= {"by_id": {n: _by_id(plan, first[n], store) for n in first}, "started": STARTED}
-    return json.dumps(settings, indent=1) + "\n"
+    return json.dumps(settings, indent=1, sort_keys=True) + "\n"
 
 
 def _model(plan: Plan, served: Served, gpus: int, cached: bool) -> dict[str, object]:

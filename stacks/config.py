@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pulumi
 from pulumi.runtime import config as runtime
 
 NAMESPACE = "slipway:"
+WHEELS = "SLIPWAY_WHEELS"
 
 
 def read() -> Mapping[str, object]:
@@ -20,3 +22,12 @@ def read() -> Mapping[str, object]:
 def project() -> Path:
     """The folder of Pulumi.yaml."""
     return Path(pulumi.get_root_directory()).resolve()
+
+
+def wheels() -> Path | None:
+    """Where packages for the servers' images are kept. SLIPWAY_WHEELS names another place; set to nothing it says that
+    there are to be none."""
+    named = os.environ.get(WHEELS)
+    if named is None:
+        return project() / ".slipway" / "wheels"
+    return Path(named) if named else None

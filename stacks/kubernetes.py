@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import pulumi
-
 from infra.clouds.site import EntryAddress, Grant, KubernetesSite, ModelFiles
 from infra.plan import Plan
 from infra.spec import Problem, SpecError
 from infra.spec.problems import problem
 from infra.stores.store import Store
 from serving import kubernetes as serving
-from serving.container import ContainerSpec, FileContent
-from serving.upload import Upload
 from stacks import registry
 from stacks.batch import run_batch
 from stacks.cluster import Ground, ground
@@ -23,6 +19,7 @@ from stacks.entry import enter
 from stacks.generation import groups, places, serve
 from stacks.objects import Objects
 from stacks.outputs import StackOutputs
+from stacks.server import Server
 
 DASHBOARDS = ["kubectl -n slipway-system port-forward service/prometheus-server 9090 (then http://127.0.0.1:9090)"]
 MODELS = "MODELS"  # stands for the address of uploaded files where only the shape of a container is asked for
@@ -30,16 +27,16 @@ MODELS = "MODELS"  # stands for the address of uploaded files where only the sha
 
 def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, object] | None) -> StackOutputs:
     """Declares everything from the plan; what is wrong with a model is said before the first resource."""
-    server = registry.pods(plan.spec.server)
-    upload: Upload | None = server.uploads(plan, project=project)
-    shapes: list[ContainerSpec] = [server.pod(plan, p, project=project, uploaded=MODELS) for p in plan.pools]
+    server = Server(plan, project, stack)
+    upload = server.uploads()
+    shapes = server.pods(MODELS, {})
     generation = serving.generation(plan, shapes, upload.digest if upload else "")
     site: KubernetesSite = registry.cloud(plan.spec.cloud).Site(plan, stack=stack)
     missing = absent(site, plan, stack)
     if missing:
         raise SpecError(missing)
     site.build()
-    models = _upload(site, upload)
+    models = None if upload is None else site.upload(server.assets(upload), upload.digest)
     kind = registry.store(plan.spec.feature_store)
     store: Store | None = None if kind is None else kind.build(site.ground, plan, recorded)
     objects = Objects(site.kubernetes)
@@ -48,8 +45,7 @@ def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, objec
     given = Ground(plan=plan, stack=stack, store=store, annotations=identity.annotations, container=shapes[0])
     standing = ground(objects, site, given)
     placed = places(site, plan, generation)
-    uri = models.uri if models else None
-    containers = [server.pod(plan, p, project=project, uploaded=uri, env=standing.env) for p in plan.pools]
+    containers = server.pods(models.uri if models else None, standing.env)
     serve(
         objects,
         plan,
@@ -62,7 +58,7 @@ def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, objec
     )
     address = enter(objects, site, plan, stack=stack, container=shapes[0], after=standing.after)
     run_batch(objects, site, plan, stack=stack, after=standing.after)
-    return _outputs(plan, site, address, store, stack=stack, models=server.served_names(plan), generation=generation)
+    return _outputs(plan, site, address, store, stack=stack, models=server.names(), generation=generation)
 
 
 def _outputs(
@@ -102,19 +98,6 @@ def absent(site: KubernetesSite, plan: Plan, stack: str) -> list[Problem]:
             way = f"run `slipway models push {stack} {model.name}=PATH`, or set storage_uri to a local path"
             found.append(problem(("models", index, "storage_uri"), f"{model.storage_uri}: {why}", to_fix=way))
     return found
-
-
-def _upload(site: KubernetesSite, upload: Upload | None) -> ModelFiles | None:
-    if upload is None:
-        return None
-    return site.upload({key: _asset(content) for key, content in upload.files.items()}, upload.digest)
-
-
-def _asset(content: FileContent) -> pulumi.Asset:
-    if content.text is not None:
-        return pulumi.StringAsset(content.text)
-    assert content.path is not None
-    return pulumi.FileAsset(content.path)
 
 
 def _reads(plan: Plan, models: ModelFiles | None) -> list[Grant]:

@@ -20,6 +20,7 @@ from cli.project import Project
 
 # Nothing else of the caller's environment reaches a rehearsal: what is not known cannot be a credential.
 KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "LD_LIBRARY_PATH", "SLIPWAY_DEBUG")
+WHEELS = "SLIPWAY_WHEELS"
 MARK = "SLIPWAY_REHEARSAL"  # in the environment of every process of a rehearsal, with its nonce
 PARALLEL = 16  # steps at once, on either engine
 SECRET = "rehearsed"  # stands for every encrypted value: no rehearsal opens a real one
@@ -67,9 +68,26 @@ def prepared(project: Project, stack: str, nonce: str) -> Iterator[Place]:
             project=copy,
             probe=folder / "probe",
             world=folder / "world.json",
-            env=environment(os.environ, folder, nonce),
+            env=environment(os.environ, folder, nonce) | {WHEELS: _wheels(project, stack)},
             placeholders=placeholders,
         )
+
+
+def _wheels(project: Project, stack: str) -> str:
+    """Fetched before the rehearsal, which has no network; where they cannot be had it goes without, and says so."""
+    from infra.spec import SpecError
+    from serving.wheels import CLIENTS, fetched
+
+    folder = Path(os.environ.get(WHEELS) or project.folder / ".slipway" / "wheels")
+    store = str(project.config(stack).get("slipway:feature_store", "none"))
+    if os.environ.get(WHEELS) == "" or store not in CLIENTS or store == "redis":
+        return ""
+    try:
+        fetched(store, folder)
+    except SpecError as e:
+        print(f"rehearsed without predictions by id: {e}", file=sys.stderr)
+        return ""
+    return str(folder)
 
 
 def environment(base: Mapping[str, str], folder: Path, nonce: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Life:
     folder: Path
     world: World = field(default_factory=World)
     always: Mapping[str, object] = field(default_factory=dict)  # configuration on top of the worked one
+    wheels: str = ""  # folder of the store clients' packages; nothing: predictions by id are left out
 
     def go(self, command: str, change: Mapping[str, object] | None = None, *, faults: tuple[Fault, ...] = ()) -> Result:
         values = {**self.always, **(change or {})}
@@ -41,7 +42,7 @@ class Life:
                 state_dir=self.folder,
                 config={f"slipway:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
                 providers=providers(self.world),
-                env={"PULUMI_CONFIG_PASSPHRASE": ""},
+                env={"PULUMI_CONFIG_PASSPHRASE": "", "SLIPWAY_WHEELS": self.wheels},
             )
         )
 

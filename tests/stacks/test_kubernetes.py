@@ -10,6 +10,8 @@ import pytest
 for _package in ("pulumi_gcp", "pulumi_aws", "pulumi_kubernetes", "botocore"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra `simulators`)")
 
+from infra.spec import SpecError  # noqa: E402
+from serving.wheels import fetched  # noqa: E402
 from simulators.core.faults import Fault  # noqa: E402
 from simulators.core.kubernetes import conflicts  # noqa: E402
 from tests.stacks.life import TALL, WIDE, Life, done, moved  # noqa: E402
@@ -116,6 +118,23 @@ def test_servers_and_models(case: str, tmp_path: Path) -> None:
     done(life.go("up", WIDE))
     assert moved(done(life.go("up", WIDE))) == {}
     done(life.go("up", TALL))
+    done(life.go("destroy"))
+    assert life.world.leftovers() == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["gke-cpu", "eks-cpu"])
+def test_predictions_by_id_bring_the_stores_client(stack: str, tmp_path: Path) -> None:
+    """Its packages and the code beside the model are objects of the stack's bucket, the same at every run."""
+    wheels = tmp_path / "wheels"
+    try:
+        fetched("memorystore" if stack == "gke-cpu" else "dynamodb", wheels)
+    except SpecError as e:
+        pytest.skip(f"packages cannot be had here: {e}")
+    life = Life(stack=stack, folder=tmp_path / "state", wheels=str(wheels))
+    done(life.go("up", WIDE))
+    assert [n for n in life.resources() if "wheels/" in n and n.endswith(".whl")]
+    assert moved(done(life.go("up", WIDE))) == {}
     done(life.go("destroy"))
     assert life.world.leftovers() == ()
 

@@ -21,6 +21,7 @@ class Storage(ThreadingHTTPServer):
         self.sessions: dict[str, tuple[str, str, bytes]] = {}  # of uploads that are under way
         self.breaks_after: int | None = None  # chunks, then the connection is gone
         self.chunks = 0
+        self.asked: list[tuple[str, str, dict[str, str], object]] = []  # method, path, query, the JSON of the answer
         self.failures = 0  # so many answers are 503 before the next good one
         self.puts = 0
 
@@ -71,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
             name = str(len(self.server.sessions))
             self.server.sessions[name] = (*place, b"")
             self.server.metadata[place] = json.loads(body)["metadata"]
+            self.server.asked.append((self.command, path, query, {}))
             self.send_response(200)
             self.send_header("Location", f"{self.server.url}/session/{name}")
             self.send_header("content-length", "0")
@@ -138,6 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         self._json(200, {**({"items": items} if items else {}), **more})
 
     def _json(self, status: int, body: object) -> None:
+        self.server.asked.append((self.command, *self._asked(), body if status == 200 else {}))
         self._send(status, json.dumps(body).encode())
 
     def _send(self, status: int, body: bytes) -> None:

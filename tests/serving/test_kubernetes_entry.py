@@ -17,12 +17,14 @@ import pytest
 import tritonclient.grpc as grpc
 
 from infra.plan import Plan
-from serving import envoy, kubernetes_entry
+from serving import envoy, kubernetes_batch, kubernetes_entry
 from tests.serving import manifests
+from tests.serving.buckets import storage
 from tests.serving.clouds import cloud_plan, tf_plan
 from tests.serving.conftest import Stack
 from tests.serving.servers import answers, ask, by_pixels, free_ports, outputs, running, wait_for
 from tests.serving.test_envoy import ENVOY
+from tests.serving.test_scripts import gs_environment, run
 
 pytestmark = pytest.mark.real
 
@@ -126,6 +128,30 @@ def test_a_drain_moves_clients_without_losing_a_request(triton_front: Front, sta
     assert not answers(triton_front.metrics, "/ready")
     assert send() == (200, "close")
     assert ask(triton_front.http, "/v2/models/digits/infer", by_pixels(stack.pixels[:1]))[0] == 200
+
+
+def test_a_batch_goes_through_the_entry_to_the_real_server(triton_front: Front, stack: Stack) -> None:
+    """The batch's own script, as the pod runs it: every digit is predicted as over one request at a time."""
+    plan = cloud_plan(batch=manifests.BATCH)
+    assert plan.spec.batch is not None
+    settings = kubernetes_batch.settings(plan, plan.spec.batch)
+    path = str(settings["url"]).partition(":8080")[2]
+    mine = {"url": f"http://127.0.0.1:{triton_front.http}{path}", "shard_lines": 100, "workers": 1}
+    lines = "".join(json.dumps(by_pixels(stack.pixels[i : i + 1])) + "\n" for i in range(250))
+    with storage() as gs:
+        gs.put("data", "in/digits.jsonl", lines.encode())
+        environment = {
+            **gs_environment(gs),
+            "SLIPWAY_INPUT": "gs://data/in",
+            "SLIPWAY_OUTPUT": "gs://data/out",
+            "SLIPWAY_BATCH": json.dumps({**settings, **mine}),
+        }
+        done = run("batch.py", environment)
+        assert done.returncode == 0, done.stderr
+        found = [json.loads(x) for k in gs.keys("data", "out/digits/") for x in gs.content("data", k).splitlines()]
+    assert [f["line"] for f in found] == list(range(250))
+    right = sum(outputs(f)["label"] == [int(label)] for f, label in zip(found, stack.labels, strict=False))
+    assert right >= 0.97 * 250
 
 
 class TensorFlowServing(BaseHTTPRequestHandler):

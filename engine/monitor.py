@@ -157,6 +157,11 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         if row is None:
             raise EngineError(f"{request.urn}: outputs of a resource that was not registered")
         outputs = v.from_struct(request.outputs)
+        if (
+            row["type"] == STACK
+        ):  # a program that fails may end before it exported all: what is not new stays (measured)
+            self.registry.exported = (request.urn, outputs)
+            outputs = {**row.get("outputs", {}), **outputs}
         if outputs != row.get("outputs", {}):
             self.registry.state.set_outputs(request.urn, outputs, sync=row["type"] == STACK)
         return empty_pb2.Empty()

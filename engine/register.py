@@ -23,6 +23,7 @@ class Registry:
     def __init__(self, steps: Steps, state: State, providers: Providers, *, stack: str, project: str) -> None:
         self.steps, self.state, self.providers, self.stack, self.project = steps, state, providers, stack, project
         self.seen: dict[str, Row] = {}
+        self.exported: tuple[str, dict[str, object]] | None = None  # the stack, and what its program exported
         self.olds: dict[str, Row] = {}
         self.names = Names(stack, project)
         self.replaced: set[str] = set()

@@ -172,6 +172,9 @@ def _up(it: Run) -> None:
             it.steps.say("error", f"the program ended with exit status {code}")
         if not it.request.continue_on_error:
             return
+    elif it.registry.exported is not None and not it.steps.failed:
+        urn, outputs = it.registry.exported
+        it.state.set_outputs(urn, outputs, sync=True)
     endings.delete_unseen(it.registry)
 
 

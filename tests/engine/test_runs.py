@@ -97,6 +97,17 @@ def test_a_user_fault_has_no_trace_and_a_bug_has_one(up: Make) -> None:
     assert "runpy" not in trace
 
 
+def test_a_program_that_fails_keeps_what_it_exported_before(up: Make) -> None:
+    """As Pulumi 3.260 does (measured): new outputs are merged in; the next run still finds its past."""
+    assert up("pulumi.export('x', 1)\npulumi.export('y', 5)").outputs == {"x": 1, "y": 5}
+    refused = up("raise pulumi.RunError('refused')")
+    assert not refused.ok
+    assert refused.outputs == {"x": 1, "y": 5}
+    partly = up("pulumi.export('x', 2)\npulumi.export('z', 5)\nraise pulumi.RunError('refused')")
+    assert partly.outputs == {"x": 2, "y": 5, "z": 5}
+    assert up("pulumi.export('x', 3)").outputs == {"x": 3}
+
+
 def test_secrets_never_leave_in_the_open(up: Make, tmp_path: Path) -> None:
     """Neither the state nor an export holds them, unless it is asked for."""
     secret = "Box('a', Opts(additional_secret_outputs=['key']), content=pulumi.Output.secret('hush'))"

@@ -16,6 +16,7 @@ from infra.stores import protect
 from stacks import config
 
 test = pulumi.Config("test")
+IDENTITIES = ("servers", "loader")  # who looks up, and who loads
 
 
 def plan_of(spec):
@@ -42,7 +43,7 @@ def google(spec, stack):
     subnet = gcp.compute.Subnetwork(
         "subnet", name=f"{stack}-subnet", network=network.id, ip_cidr_range="10.0.0.0/20", region=spec.region, opts=on
     )
-    account = gcp.serviceaccount.Account("servers", account_id=f"{stack}-servers", opts=on)
+    accounts = [gcp.serviceaccount.Account(name, account_id=f"{stack}-{name}", opts=on) for name in IDENTITIES]
     ground = Ground(
         stack=stack,
         cloud="gcp",
@@ -55,7 +56,7 @@ def google(spec, stack):
         labels={"slipway-stack": stack},
         after=[subnet],
     )
-    return ground, account.member
+    return ground, [a.member for a in accounts]
 
 
 def amazon(spec, stack):
@@ -76,9 +77,8 @@ def amazon(spec, stack):
     ]
     servers = aws.ec2.SecurityGroup("servers", description="servers", vpc_id=vpc.id, opts=on)
     trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}
-    role = aws.iam.Role(
-        "servers", assume_role_policy=json.dumps({"Version": "2012-10-17", "Statement": [trust]}), opts=on
-    )
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    roles = [aws.iam.Role(name, assume_role_policy=policy, opts=on) for name in IDENTITIES]
     ground = Ground(
         stack=stack,
         cloud="aws",
@@ -92,7 +92,7 @@ def amazon(spec, stack):
         provider=provider,
         labels={"slipway-stack": stack},
     )
-    return ground, role.name
+    return ground, [r.name for r in roles]
 
 
 async def main():
@@ -111,10 +111,11 @@ async def main():
         pulumi.log.warn(note)
     if verdict.refused:
         raise pulumi.RunError(str(SpecError(verdict.refused)))
-    ground, principal = (google if held.spec.cloud == "gcp" else amazon)(held.spec, stack)
+    ground, principals = (google if held.spec.cloud == "gcp" else amazon)(held.spec, stack)
     store = module.build(ground, plan, recorded)
-    for i, grant in enumerate([*store.grants, *store.writers]):
-        grant.bind(f"servers-{i}", principal)
+    for name, principal, grants in zip(IDENTITIES, principals, (store.grants, store.writers), strict=True):
+        for i, grant in enumerate(grants):
+            grant.bind(f"{name}-{i}", principal)
     pulumi.export("url", store.url)
     pulumi.export("env", store.env)
     pulumi.export("secrets", store.secrets)

@@ -115,6 +115,29 @@ def test_the_control_plane_is_closed_and_keeps_its_word(private: list[dict[str, 
     assert of(private, "storage/bucket:Bucket")["models"]["forceDestroy"] is False, "protect"
 
 
+def test_what_needs_what(private: list[dict[str, Any]]) -> None:
+    """Nodes need NAT and rights, and so go before them; the cluster, the longest step, waits for neither NAT nor
+    bucket; a forwarding rule needs the load balancer's own subnet."""
+    needs = {r["urn"].partition("::site-gcp::")[2]: r.get("dependencies", ()) for r in private}
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            found = {urn.partition("::site-gcp::")[2] for urn in needs[todo.pop()]}
+            todo += found - seen
+            seen |= found
+        return {urn.rpartition("::")[2] for urn in seen}
+
+    cluster = reached("gcp:container/cluster:Cluster::cluster")
+    assert {"control-plane", "nodes", "network", "nodes-defaultNodeServiceAccount", "dev-secrets"} <= cluster
+    assert not {"nat", "models", "proxies"} & cluster
+    for urn in [u for u in needs if u.startswith(f"gcp:{POOL}")]:
+        assert {"cluster", "nat", "nodes-defaultNodeServiceAccount"} <= reached(urn)
+    for urn in [u for u in needs if "ForwardingRule" in u]:
+        assert {"proxies", "system", "entry"} <= reached(urn)
+
+
 def test_pools_are_the_plans_and_the_autoscalers_afterwards(private: list[dict[str, Any]]) -> None:
     """The digest is in both names of a serving pool and in nobody else's; the system pool is nobody's to scale."""
     pools = of(private, POOL)

@@ -62,8 +62,9 @@ def cluster(here: Here, net: Network, key: Key, nodes: NodeIdentity) -> containe
         binary_authorization=container.ClusterBinaryAuthorizationArgs(
             evaluation_mode="PROJECT_SINGLETON_POLICY_ENFORCE"
         ),
-        # of the first pool, which is gone at once; a field of it that GKE fills in later must not replace the cluster
-        opts=here.on(net.nat, net.control_plane, key.usable, *nodes.allowed, ignore=["nodeConfig"], slow=True),
+        # of the first pool, which is gone at once; a field of it that GKE fills in later must not replace the cluster.
+        # Not after NAT: that pool needs nothing from outside Google, and the cluster is the longest step
+        opts=here.on(net.control_plane, key.usable, *nodes.allowed, ignore=["nodeConfig"], slow=True),
     )
 
 

@@ -20,10 +20,11 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"  # rights come from the
 @dataclass(frozen=True, kw_only=True)
 class NodeIdentity:
     email: pulumi.Output[str]
-    allowed: Sequence[pulumi.Resource]
+    allowed: Sequence[pulumi.Resource]  # before them a node does not register
+    needs: Sequence[pulumi.Resource]  # and before these it pulls no image from outside Google
 
 
-def node_identity(here: Here) -> NodeIdentity:
+def node_identity(here: Here, nat: pulumi.Resource) -> NodeIdentity:
     account = serviceaccount.Account(
         "nodes",
         account_id=here.name("serviceaccount/account:Account", "nodes"),
@@ -36,7 +37,7 @@ def node_identity(here: Here) -> NodeIdentity:
         )
         for role in ROLES
     ]
-    return NodeIdentity(email=account.email, allowed=[account, *allowed])
+    return NodeIdentity(email=account.email, allowed=[account, *allowed], needs=[account, *allowed, nat])
 
 
 def node_config(

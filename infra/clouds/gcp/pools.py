@@ -48,7 +48,7 @@ def system_pool(here: Here, cluster: container.Cluster, nodes: NodeIdentity) -> 
         management=MANAGED(auto_repair=True, auto_upgrade=True),
         upgrade_settings=container.NodePoolUpgradeSettingsArgs(max_surge=1, max_unavailable=0),
         network_config=container.NodePoolNetworkConfigArgs(enable_private_nodes=True),
-        opts=here.on(*nodes.allowed, slow=True),
+        opts=here.on(*nodes.needs, slow=True),
     )
 
 
@@ -89,7 +89,7 @@ def serving_pool(
         management=MANAGED(auto_repair=True, auto_upgrade=True),
         upgrade_settings=container.NodePoolUpgradeSettingsArgs(max_surge=1, max_unavailable=0),
         network_config=container.NodePoolNetworkConfigArgs(enable_private_nodes=True),
-        opts=here.on(*nodes.allowed, ignore=AUTOSCALED, slow=True),
+        opts=here.on(*nodes.needs, ignore=AUTOSCALED, slow=True),
     )
     device, devices = _device(pool, plan)
     tolerations = [Toleration(key=TAINT, value="true", effect="NoSchedule")]

@@ -40,7 +40,7 @@ class Site:
         here, spec = self._here, self._here.spec
         self._net = net = network(here)
         secrets = key(here)
-        self._nodes = node_identity(here)
+        self._nodes = node_identity(here, net.nat)
         self._cluster = made = cluster.cluster(here, net, secrets, self._nodes)
         rules = allow(here, net.network, CALLED_BY_THE_CONTROL_PLANE, {})
         self._system = system = pools.system_pool(here, made, self._nodes)

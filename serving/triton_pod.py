@@ -20,7 +20,7 @@ from serving.pod import Folder, Init, Pod
 from serving.triton import Store, by_id_code, by_id_config, by_id_name, flags, model_config, probes
 from serving.triton_source import Served, read
 from serving.upload import Upload
-from serving.wheels import fetched
+from serving.wheels import BUNDLE, bundle
 
 TARGET = "pod"
 HOME = "/opt/tritonserver"
@@ -40,9 +40,7 @@ def uploads(plan: Plan, *, project: Path, wheels: Path | None = None) -> Upload 
     served = read(plan, TARGET, project)
     files = {f"{s.model.name}/{s.model.version}/{name}": content for s in served for name, content in s.files.items()}
     if wheels is not None and by_id(plan):
-        code = by_id_code(plan) | {
-            f"wheels/{name}": content for name, content in fetched(plan.spec.feature_store, wheels).items()
-        }
+        code = {**by_id_code(plan), BUNDLE: bundle(plan.spec.feature_store, wheels)}
         for name in served_names(plan):
             first = next(s.model for s in served if s.model.name == name)
             files |= {f"{by_id_name(name)}/{first.version}/{file}": content for file, content in code.items()}

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -27,6 +29,7 @@ CLIENTS = {  # store -> what its client is called where packages are had
     "firestore": "google-cloud-firestore",
     "dynamodb": "boto3",
 }
+BUNDLE = "wheels.zip"  # beside the Python model, which unpacks it
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 ABIS = ("cp312", "abi3", "none")
 
@@ -51,6 +54,20 @@ def fetched(store: str, folder: Path) -> Mapping[str, FileContent]:
         )
         for r in locked
     }
+
+
+def bundle(store: str, folder: Path) -> FileContent:
+    """The set as one file, the same for the same set wherever it is made."""
+    wheels = fetched(store, folder)
+    digest = hashlib.sha256("".join(sorted(w.sha256 for w in wheels.values())).encode()).hexdigest()[:12]
+    path = folder / f"{CLIENTS[store]}-{digest}.zip"
+    if not path.is_file():
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
+            for name in sorted(wheels):
+                file.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes())
+        part.rename(path)
+    return FileContent(path=str(path), sha256=_digest(path), size=path.stat().st_size)
 
 
 def lock(client: str) -> list[str]:

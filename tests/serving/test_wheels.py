@@ -68,6 +68,17 @@ def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+def test_a_bundle_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    """Its digest is in the generation: two machines must agree on it."""
+    here = wheels.bundle("dynamodb", wheels_folder())
+    for name in wheels.fetched("dynamodb", wheels_folder()):
+        (tmp_path / name).write_bytes((wheels_folder() / name).read_bytes())
+    there = wheels.bundle("dynamodb", tmp_path)
+    assert (there.sha256, there.size) == (here.sha256, here.size)
+    assert there.path != here.path
+
+
+@pytest.mark.slow
 def test_a_wheel_with_another_content_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (name,) = wheels.fetched("memorystore", wheels_folder())
     (tmp_path / name).write_bytes(b"changed")

@@ -22,25 +22,26 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
-def unpacked(wheels):
-    """The store's own client, where its wheels stand beside this file: unpacked once for all instances of a server."""
-    names = sorted(w.name for w in wheels)
-    target = Path(tempfile.gettempdir()) / f"slipway-{hashlib.sha256(repr(names).encode()).hexdigest()[:12]}"
-    if not target.is_dir():
-        part = Path(tempfile.mkdtemp(prefix="slipway-"))
-        for wheel in wheels:
-            with zipfile.ZipFile(wheel) as file:
-                file.extractall(part)
-        try:
-            part.rename(target)
-        except OSError:
-            shutil.rmtree(part)  # another instance was faster
+def unpacked(bundle):
+    """The store's own client out of its wheels: unpacked once for all instances of a server."""
+    with zipfile.ZipFile(bundle) as wheels:
+        digest = hashlib.sha256(repr(sorted(wheels.namelist())).encode()).hexdigest()[:12]
+        target = Path(tempfile.gettempdir()) / f"slipway-{digest}"
+        if not target.is_dir():
+            part = Path(tempfile.mkdtemp(prefix="slipway-"))
+            for name in wheels.namelist():
+                with wheels.open(name) as wheel, zipfile.ZipFile(wheel) as files:
+                    files.extractall(part)
+            try:
+                part.rename(target)
+            except OSError:
+                shutil.rmtree(part)  # another instance was faster
     return str(target)
 
 
 HERE = Path(__file__).resolve().parent
-WHEELS = sorted((HERE / "wheels").glob("*.whl"))
-sys.path[:0] = [str(HERE), *([unpacked(WHEELS)] if WHEELS else [])]
+WHEELS = HERE / "wheels.zip"
+sys.path[:0] = [str(HERE), *([unpacked(WHEELS)] if WHEELS.exists() else [])]
 from serving.features import Schema, connect  # noqa: E402  -- the package beside this file
 
 SECRETS = {"password": "SLIPWAY_STORE_PASSWORD", "ca": "SLIPWAY_STORE_CA"}  # what the stack gives to its servers

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from cli.errors import USAGE, CliError
-from cli.project import Project
+from cli.project import NAME, Project
 
 # Nothing else of the caller's environment reaches a rehearsal: what is not known cannot be a credential.
 KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "LD_LIBRARY_PATH", "SLIPWAY_DEBUG")
@@ -68,7 +68,9 @@ def prepared(project: Project, stack: str, nonce: str) -> Iterator[Place]:
             project=copy,
             probe=folder / "probe",
             world=folder / "world.json",
-            env=environment(os.environ, folder, nonce) | {WHEELS: _wheels(project, stack)},
+            env=environment(os.environ, folder, nonce)
+            | {WHEELS: _wheels(project, stack)}
+            | _code(copy.folder, os.environ.get("PYTHONPATH", "")),
             placeholders=placeholders,
         )
 
@@ -88,6 +90,13 @@ def _wheels(project: Project, stack: str) -> str:
         print(f"rehearsed without predictions by id: {e}", file=sys.stderr)
         return ""
     return str(folder)
+
+
+def _code(copy: Path, path: str) -> dict[str, str]:
+    """Slipway's own packages are taken from the copy: an edit during a rehearsal is not seen halfway through it."""
+    if _yaml(copy / "Pulumi.yaml").get("name") != NAME:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(p for p in (str(copy), path) if p)}
 
 
 def environment(base: Mapping[str, str], folder: Path, nonce: str) -> dict[str, str]:

@@ -88,6 +88,7 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (GKE, {"project": GONE}, "project", "is required where cloud is gcp"),
     (GKE, {"zones": ["europe-west4-a"]}, "zones[0]", "europe-west4-a is not in region us-central1"),
     (GKE, {"zones": ["us-central1-a", "us-central1-a"]}, "zones", "names a zone twice"),
+    (EKS, {"admin_cidrs": ["2001:db8::/32"]}, "admin_cidrs[0]", "2001:db8::/32 is of IPv6"),
     (EKS, {"zones": ["us-east-1a"]}, "zones", "only us-east-1a is given, and a cluster of EKS needs two"),
     (EKS, {"accelerator": "v6e-4"}, "accelerator", "v6e-4 is sold by Google Cloud alone, and cloud is aws"),
     (

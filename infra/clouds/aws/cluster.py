@@ -12,7 +12,7 @@ import pulumi_aws as aws
 
 from infra.clouds.aws.facts import text
 from infra.clouds.aws.here import Here
-from infra.clouds.aws.keys import log_group
+from infra.clouds.aws.keys import control_plane_logs, log_group
 from infra.clouds.aws.network import Network
 from infra.clouds.aws.policies import MANAGED, allow, late_document, trusts, trusts_service_account
 
@@ -35,7 +35,7 @@ class Cluster:
 def cluster(here: Here, net: Network, key: aws.kms.Key) -> Cluster:
     name = here.name("eks/cluster:Cluster", "cluster")
     # before the cluster and gone after it: a control plane that is going still writes
-    logs = log_group(here, "cluster", f"/aws/eks/{name}/cluster", key)
+    logs = log_group(here, "cluster", control_plane_logs(here), key)
     role, rights = _role(here, key, logs)
     outside, inside = admins(here.spec.admin_cidrs)
     version = here.spec.kubernetes_version or text("kubernetes_version")
@@ -111,7 +111,11 @@ def _role(here: Here, key: aws.kms.Key, logs: aws.cloudwatch.LogGroup) -> tuple[
     )
     secrets = allow(["kms:Encrypt", "kms:Decrypt", "kms:DescribeKey", "kms:CreateGrant", "kms:ListGrants"], key.arn)
     # a control plane that is going would bring its deleted log group back, and the next create of that name fails
-    no_group = {"Effect": "Deny", "Action": ["logs:CreateLogGroup"], "Resource": [logs.arn]}
+    no_group = {
+        "Effect": "Deny",
+        "Action": ["logs:CreateLogGroup"],
+        "Resource": [logs.arn, pulumi.Output.concat(logs.arn, ":*")],
+    }
     own = aws.iam.RolePolicy(
         "cluster", name="cluster", role=role.name, policy=late_document([secrets, no_group]), opts=here.on()
     )

@@ -110,7 +110,7 @@ def _target(here: Here, net: Network, role: str, node_port: int) -> aws.lb.Targe
             protocol="TCP",
             port="traffic-port",
             interval=interval,
-            timeout=interval,
+            timeout=whole("health_timeout"),
             healthy_threshold=times,
             unhealthy_threshold=times,
         ),

@@ -12,7 +12,7 @@ from infra.clouds.aws.policies import document
 
 def key(here: Here) -> aws.kms.Key:
     """The account decides by IAM who uses it; the logging service may for this stack's log groups alone."""
-    groups = [f"log-group:/aws/eks/{here.stack}*", f"log-group:/slipway/{here.stack}*"]
+    groups = [f"log-group:{name}" for name in (control_plane_logs(here), flow_logs(here))]
     policy = document(
         [
             {
@@ -45,6 +45,15 @@ def key(here: Here) -> aws.kms.Key:
     )
     aws.kms.Alias("key", name=here.name("kms/alias:Alias", "key"), target_key_id=made.key_id, opts=here.on())
     return made
+
+
+def control_plane_logs(here: Here) -> str:
+    """EKS writes to this name and no other."""
+    return f"/aws/eks/{here.name('eks/cluster:Cluster', 'cluster')}/cluster"
+
+
+def flow_logs(here: Here) -> str:
+    return here.name("cloudwatch/logGroup:LogGroup", "flow-logs")
 
 
 def log_group(here: Here, role: str, name: str, encrypted_by: aws.kms.Key) -> aws.cloudwatch.LogGroup:

@@ -11,7 +11,7 @@ import pulumi_aws as aws
 
 from infra.clouds.aws.facts import text, whole
 from infra.clouds.aws.here import Here
-from infra.clouds.aws.keys import log_group
+from infra.clouds.aws.keys import flow_logs, log_group
 from infra.clouds.aws.policies import allow, late_document, trusts
 from infra.plan.cost_facts import amount
 
@@ -145,7 +145,7 @@ def _nats(
 def _log_refused(here: Here, vpc: aws.ec2.Vpc, key: aws.kms.Key) -> None:
     """Traffic that a rule refused; requests are not logged one by one, as the bill says."""
     role_name = "flow-logs"
-    group = log_group(here, role_name, here.name("cloudwatch/logGroup:LogGroup", role_name), key)
+    group = log_group(here, role_name, flow_logs(here), key)
     mine = {"StringEquals": {"aws:SourceAccount": here.account}}
     role = aws.iam.Role(
         role_name,

@@ -75,6 +75,16 @@ def admins_need_a_cluster(spec: Spec) -> Found:
         yield problem(("admin_cidrs",), f"means nothing where shape is {spec.shape}", fix=no("admin_cidrs"))
 
 
+@rule("Networks, entries and control planes of a stack have IPv4 addresses alone.", SLIPWAY)
+def callers_have_ipv4(spec: Spec) -> Found:
+    for name, cidrs in (("admin_cidrs", spec.admin_cidrs), ("allowed_cidrs", spec.allowed_cidrs)):
+        for i, cidr in enumerate(cidrs):
+            if spec.cloud in SCHEMES and ipaddress.ip_network(cidr).version == 6:
+                yield problem(
+                    (name, i), f"{cidr} is of IPv6, and nothing of the stack is", fix=to(name, i, value=EXAMPLE)
+                )
+
+
 @rule("A control plane open to everybody is one leaked token away from being theirs.", GKE)
 def admins_are_not_everybody(spec: Spec) -> Found:
     for i, cidr in enumerate(spec.admin_cidrs):

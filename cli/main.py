@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import catalog
-from cli.commands import changing, looking, models, planning, rehearsing, removing, serving
+from cli.commands import changing, looking, models, planning, rehearsing, removing, serving, sweeping
 from cli.errors import FAILED, INTERRUPTED, MEANING, USAGE, CliError
 from cli.profile import profile_command
 from cli.session import Globals
@@ -86,6 +86,7 @@ COMMANDS = (
     changing.settle,
     removing.export,
     removing.destroy,
+    sweeping.sweep,
 )
 for command in COMMANDS:
     app.command()(command)

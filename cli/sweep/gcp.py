@@ -1,0 +1,73 @@
+"""Google Cloud: the asset inventory knows every resource of a project, by label and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cli.errors import USAGE, CliError
+from cli.sweep.found import TAG, Thing, is_ours
+
+SEARCH = "https://cloudasset.googleapis.com/v1/projects/{project}:searchAllResources"
+FREE = (  # types that cost nothing by themselves
+    "cloudkms.googleapis.com/KeyRing",
+    "compute.googleapis.com/Firewall",
+    "compute.googleapis.com/InstanceTemplate",
+    "compute.googleapis.com/Network",
+    "compute.googleapis.com/Route",
+    "compute.googleapis.com/Subnetwork",
+    "iam.googleapis.com/ServiceAccount",
+)
+GONE = ("DELETED", "DELETING", "DELETE_REQUESTED", "DESTROYED")
+Get = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]  # address and parameters to the answer's JSON
+
+
+def things(stack: str, project: str, get: Get, others: tuple[str, ...] = ()) -> Iterator[Thing]:
+    seen: set[str] = set()
+    for by, query in (("label", f"labels.{TAG}={stack}"), ("name", f"name:{stack}-*")):
+        for one in _search(project, query, get):
+            name = one["name"].removeprefix("//")
+            if name in seen or one.get("state", "") in GONE:
+                continue
+            if by == "name" and not is_ours(name, stack, others):
+                continue
+            seen.add(name)
+            kind = one["assetType"]
+            yield Thing(kind=kind, name=name, by=by, billable=kind not in FREE, remove="")
+
+
+def _search(project: str, query: str, get: Get) -> Iterator[Mapping[str, Any]]:
+    parameters: dict[str, Any] = {"query": query, "pageSize": 500}
+    while True:
+        page = get(SEARCH.format(project=project), parameters)
+        yield from page.get("results", ())
+        if not page.get("nextPageToken"):
+            return
+        parameters["pageToken"] = page["nextPageToken"]
+
+
+def asking() -> Get:
+    """With this machine's credentials."""
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.auth.transport.requests import AuthorizedSession
+
+    fix = "To fix: gcloud auth application-default login"
+    try:
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    except DefaultCredentialsError:
+        raise CliError(f"no credentials of Google Cloud. {fix}", USAGE) from None
+    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+
+    def get(url: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            answer = session.get(url, params=parameters, timeout=60)
+        except GoogleAuthError as e:
+            raise CliError(f"{url}: {e}. {fix}", USAGE) from None
+        if answer.status_code != 200:
+            enable = "To fix: gcloud services enable cloudasset.googleapis.com, and the role Cloud Asset Viewer"
+            raise CliError(f"{url}: {answer.status_code} {answer.text[:300]}. {enable}")
+        found: Mapping[str, Any] = answer.json()
+        return found
+
+    return get

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -60,7 +59,12 @@ class Start:
         config, log = self.folder / "start.json", self.folder / "log"
         config.write_text(json.dumps(self.settings))
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        environment = {"PATH": path, "SLIPWAY_REPOSITORY_0": str(self.folder / "models"), **python_stub.environment()}
+        environment = {
+            "TMPDIR": str(self.folder),
+            "PATH": path,
+            "SLIPWAY_REPOSITORY_0": str(self.folder / "models"),
+            **python_stub.environment(),
+        }
         with running([sys.executable, str(triton_pod.SCRIPT), str(config)], log, environment) as process:
             yield process, log
 
@@ -170,7 +174,7 @@ def test_predictions_by_id_are_made_from_what_the_server_read(
         status, answer = ask(whole.http, "/v2/models/digits_by_id/infer", by_id(ids[:5]))
         assert status == 200, answer
         assert outputs(answer)["label"] == labels[:5].tolist()
-        from_wheel = next(Path(tempfile.gettempdir()).glob("slipway-????????????/redis"), None)
+        from_wheel = next(start.folder.glob("slipway-????????????/redis"), None)
         assert from_wheel is not None
 
 
@@ -187,8 +191,8 @@ def test_features_of_another_size_leave_the_model_without_it(
 
 
 def wheels_folder() -> Path:
-    """Kept between runs, as a user's is."""
-    return Path(tempfile.gettempdir()) / "slipway-test-wheels"
+    """Kept between runs: the project's own."""
+    return PROJECT / ".slipway" / "wheels"
 
 
 def test_nobody_without_the_key_changes_the_server(start: Start) -> None:

@@ -23,12 +23,11 @@ KILLED = -9
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """One run of the engine; `killed` where a fault rule ended it."""
+    """How one run of the engine ended."""
 
     ok: bool
     errors: tuple[str, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    killed: bool = False
 
 
 class Child:
@@ -153,7 +152,6 @@ def _marked(process: psutil.Process, nonce: str) -> bool:
 
 def _ended(answer: Mapping[str, Any] | None) -> Ended:
     if answer is None:
-        return Ended(ok=False, killed=True, errors=("the engine was killed",))
+        return Ended(ok=False, errors=("the engine was killed",))
     outcome = answer["outcome"]
-    killed = any(f"ended with code {KILLED}" in e for e in outcome["errors"])
-    return Ended(ok=outcome["ok"], errors=tuple(outcome["errors"]), outputs=outcome["outputs"], killed=killed)
+    return Ended(ok=outcome["ok"], errors=tuple(outcome["errors"]), outputs=outcome["outputs"])

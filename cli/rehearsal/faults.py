@@ -60,6 +60,12 @@ def counted(rules: Sequence[Rule], which: Sequence[int], after: Sequence[Fault])
     return tuple(found)
 
 
+def killed(before: Sequence[Rule], after: Sequence[Rule]) -> bool:
+    """Whether a rule killed the engine in the run between."""
+    pairs = zip(before, after, strict=True)
+    return any(a.fault.kind == "killed" and a.fault.acts and a.fault.seen > b.fault.seen for b, a in pairs)
+
+
 def _rule(text: str, phases: Sequence[str]) -> Rule:
     head, *parts = text.split(",")
     kind, at, number = head.strip().partition("@")

@@ -120,8 +120,8 @@ def _engine(run: _Run, name: str, kind: scenario.Kind, *, last: bool = True) -> 
             kind.command, run.wanted.stack, run.config, faults.rows(run.rules, which), lambda e: run.hear(name, e)
         )
         world = _world(run.place)
-        run.rules = faults.counted(run.rules, which, world.faults)
-        if not ended.killed:
+        earlier, run.rules = run.rules, faults.counted(run.rules, which, world.faults)
+        if not faults.killed(earlier, run.rules):
             break
     after = run.child.export(run.wanted.stack)
     operations = world.operations[known:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from cli_project import ROOT
@@ -18,6 +19,7 @@ from engine import values as v
 for _package in ("pulumi_gcp", "pulumi_aws", "pulumi_kubernetes", "botocore"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra `simulators`)")
 
+KUBERNETES = "1.34"  # what GKE and EKS run
 SAMPLES = ROOT / "tests" / "simulators" / "projects"
 
 
@@ -88,6 +90,8 @@ def test_a_whole_stack(tmp_path: Path) -> None:
     files = sorted((folder / "manifests").iterdir())
     objects = [yaml.safe_load(f.read_text()) for f in files]
     assert objects[0]["kind"] == "Namespace"
+    for each in objects:
+        kubernetes_validate.validate(each, KUBERNETES, strict=True)
     deployment = next(o for o in objects if o["kind"] == "Deployment")
     assert deployment["spec"]["replicas"] == 2
     assert all(o["metadata"]["name"] for o in objects)

@@ -60,8 +60,8 @@ class Start:
         config.write_text(json.dumps(self.settings))
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         environment = {
-            "TMPDIR": str(self.folder),
             "PATH": path,
+            "TMPDIR": str(self.folder),
             "SLIPWAY_REPOSITORY_0": str(self.folder / "models"),
             **python_stub.environment(),
         }

@@ -73,7 +73,7 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
         writers=[_grant(site, table, "roles/bigtable.user")],
         after=[table, profile, collection, *watched],
         # a second cluster that was taken away may come back in its own zone
-        fingerprint=site.fingerprint({**{k: v for k, v in site.recorded.items() if k in ZONES}, **kept}),
+        fingerprint=site.fingerprint({**{k: v for k, v in site.recorded.items() if k in ZONES}, **kept}, url),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.catalog import Catalog, load
 from infra.plan import store as sizes
-from infra.plan.cost import Quantities, cost
+from infra.plan.cost import Quantities, Unpriced, Use, cost
 from infra.plan.cost_store import store_uses
 from infra.spec import Spec, parse
 from infra.stores import alarms
@@ -42,7 +42,7 @@ LOADS = (  # name, entities, bytes of each, look-ups and updates a second
     ("middle", 2_000_000, 512, 500, 50),
     ("large", 50_000_000, 1024, 10_000, 500),
 )
-CASES = (  # store, cloud, region, features, title
+CASES: tuple[tuple[str, str, str, dict[str, object], str], ...] = (  # store, cloud, region, features, title
     ("memorystore", "gcp", "us-central1", {}, "memorystore, basic"),
     ("memorystore", "gcp", "us-central1", {"replicas": 1}, "memorystore, standard"),
     ("bigtable", "gcp", "us-central1", {}, "bigtable, one cluster"),
@@ -100,7 +100,7 @@ def _spec(store: str, cloud: str, region: str, more: dict[str, object], one: tup
     _, keys, size, reads, writes = one
     scheme = {"gcp": "gs", "aws": "s3"}[cloud]
     profile = {"vcpu": {"base_ms": 1, "per_item_ms": 1}}
-    values = {
+    values: dict[str, object] = {
         "cloud": cloud,
         "region": region,
         "shape": "vm",
@@ -127,8 +127,8 @@ def _month(
             cloud=cloud,
             region=region,
             machines=(),
-            uses=tuple(b for b in billed if not hasattr(b, "reason")),
-            unpriced=tuple(b for b in billed if hasattr(b, "reason")),
+            uses=tuple(b for b in billed if isinstance(b, Use)),
+            unpriced=tuple(b for b in billed if isinstance(b, Unpriced)),
             predictions=Decimal(1),
         ),
         catalog,

@@ -64,7 +64,7 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
         grants=[_grant(site, table, READ)],
         writers=[_grant(site, table, WRITE)],
         after=[table, *scaled, *watched],
-        fingerprint=site.fingerprint(kept),
+        fingerprint=site.fingerprint(kept, url),
     )
 
 

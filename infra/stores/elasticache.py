@@ -68,7 +68,7 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
         secrets={PASSWORD: _secret(token)},
         ranges=list(ground.private_ranges),  # its nodes stand in the same private subnets
         after=[group, *rules, *watched],
-        fingerprint=site.fingerprint(kept),
+        fingerprint=site.fingerprint(kept, url),
     )
 
 

@@ -58,7 +58,7 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
         grants=[_grant(site, database, "roles/datastore.viewer")],
         writers=[_grant(site, database, "roles/datastore.user")],
         after=[database, *made, *watched],
-        fingerprint=site.fingerprint(kept),
+        fingerprint=site.fingerprint(kept, url),
     )
 
 

@@ -75,7 +75,7 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
         secrets={PASSWORD: pulumi.Output.secret(instance.auth_string)},
         ranges=[instance.host.apply(lambda host: f"{host}/32")],
         after=[instance, *watched],
-        fingerprint=site.fingerprint(kept),
+        fingerprint=site.fingerprint(kept, url),
     )
 
 

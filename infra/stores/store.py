@@ -83,10 +83,11 @@ class Site:
         """Fields as they were made the first time; what was never recorded, and what moves in place, as wanted now."""
         return {name: value if name in MOVES else self.recorded.get(name, value) for name, value in wanted.items()}
 
-    def fingerprint(self, kept: Mapping[str, object]) -> dict[str, object]:
-        """What the next run has to know. Nobody deleted what the store was once sized for: the most counts."""
+    def fingerprint(self, kept: Mapping[str, object], url: pulumi.Output[str]) -> dict[str, object]:
+        """What the next run has to know, and where the store is. Nobody deleted what it was once sized for: the most
+        counts."""
         held = [v for v in (self.recorded.get("data_bytes"), kept.get("data_bytes")) if isinstance(v, int)]
-        return {**kept, "data_bytes": max(held, default=0)}
+        return {**kept, "data_bytes": max(held, default=0), "url": url}
 
     def options(
         self,

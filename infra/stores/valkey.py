@@ -54,7 +54,7 @@ def build(site: Site, plan: Plan, kept: Mapping[str, object]) -> Store:
         grants=[_grant(site, instance)],
         writers=[_grant(site, instance)],
         after=[instance, *watched],
-        fingerprint=site.fingerprint(kept),
+        fingerprint=site.fingerprint(kept, url),
     )
 
 

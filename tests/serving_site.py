@@ -18,6 +18,15 @@ HEALTH: Json = ["35.191.0.0/16", "130.211.0.0/22"]
 DEMAND = Demand(rps=100, rates={"server-*": 50})
 
 
+def sequential(world: World, first: int, demand: Demand = DEMAND) -> Capacity:
+    """The phase since operation `first`, one step after the other."""
+    steps, now = [], 0.0
+    for one in world.operations[first:]:
+        steps.append(replace(one, start_s=now, end_s=now + one.end_s - one.start_s))
+        now = steps[-1].end_s
+    return capacity(world, steps, demand)
+
+
 @dataclass(kw_only=True)
 class Stack:
     site: Site
@@ -28,12 +37,8 @@ class Stack:
         return self.site.cloud.world
 
     def phase(self, first: int, demand: Demand = DEMAND) -> Capacity:
-        """What the entry saw since operation `first`, one step after the other."""
-        steps, now = [], 0.0
-        for one in self.world.operations[first:]:
-            steps.append(replace(one, start_s=now, end_s=now + one.end_s - one.start_s))
-            now = steps[-1].end_s
-        return capacity(self.world, steps, demand)
+        """What the entry saw since operation `first`."""
+        return sequential(self.world, first, demand)
 
     def server(self, generation: str, replicas: int = 2, prestop: int = 60, **pod: Json) -> Made:
         sleep: Json = {"preStop": {"sleep": {"seconds": prestop}}} if prestop else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from simulators.core import configuration, events, faults, kubernetes, lifecycle, paths, references, tables
+from simulators.core import configuration, events, faults, kubernetes, lifecycle, machines, paths, references, tables
 from simulators.core.checks import text
 from simulators.core.effects import CLUSTERS
 from simulators.core.lifecycle import CloudError, Made, Target
@@ -40,9 +40,11 @@ def run(world: World, target: Target, call: Call) -> Made:
         name = _name(aim, call, found)
         fault, world.faults = faults.strike(world.faults, call.token, name, call.op)
         after = _after(world, call, found)
+        before = copy.deepcopy(found) if call.token in machines.GROUPS else None
         try:
             made = _faulty(world, aim, call, found, fault)
             thing = world.find(aim.account, call.token, made.id)
+            machines.changed(world, before, thing, made.seconds)
             if thing is not None:
                 world.note(thing)
         except CloudError as error:

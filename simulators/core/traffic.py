@@ -22,7 +22,7 @@ _PATH = (
 )  # fmt: skip
 
 
-_WORKLOADS = (":Deployment", ":StatefulSet", ":DaemonSet")
+_WORKLOADS = (":Deployment", ":StatefulSet", ":DaemonSet", "GroupManager", ":Group")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,9 @@ def test_faults_on_a_whole_stack(tmp_path: Path) -> None:
     assert any("status ERROR" in e for e in half.errors)
     mended = go("up")
     assert mended.ok, mended.errors
+    switch = go("up", faults=(Fault(kind="fail", operation="*"),), machine=CHANGE["gcp"])
+    assert not switch.ok
+    assert counted(go("up")) == {}, "a change that failed and was taken back leaves what was there"
     assert go("destroy", faults=(Fault(kind="fail", type="gcp:redis/*", operation="delete"),)).ok is False
     assert any(x.name == "store" for x in world.leftovers())
     assert go("destroy").ok

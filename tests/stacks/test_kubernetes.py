@@ -133,7 +133,7 @@ def test_predictions_by_id_bring_the_stores_client(stack: str, tmp_path: Path) -
         pytest.skip(f"packages cannot be had here: {e}")
     life = Life(stack=stack, folder=tmp_path / "state", wheels=str(wheels))
     done(life.go("up", WIDE))
-    assert [n for n in life.resources() if "wheels/" in n and n.endswith(".whl")]
+    assert [n for n in life.resources() if "BucketObject" in n and "_by_id/" in n]
     assert moved(done(life.go("up", WIDE))) == {}
     done(life.go("destroy"))
     assert life.world.leftovers() == ()

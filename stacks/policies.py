@@ -18,6 +18,7 @@ OUTSIDE: Mapping[str, Sequence[str]] = {
         "169.254.169.254/32",
     ),  # the node's cache, Cloud DNS; beside kube-system
     "metadata": ("169.254.169.254/32", "169.254.169.252/32"),
+    "identity_agent": ("169.254.170.23/32",),  # EKS Pod Identity's, on each node
     "control_plane": PRIVATE,
     "storage": ANYWHERE,
 }

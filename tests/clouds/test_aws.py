@@ -29,6 +29,7 @@ PUBLIC: Mapping[str, object] = {
     "allowed_cidrs": ["198.51.100.0/24", "203.0.113.0/24"],
     "tls": {"certificate": "arn:aws:acm:us-east-1:123456789012:certificate/0a1b"},
 }
+ASSOCIATION = "eks/podIdentityAssociation:PodIdentityAssociation"
 UNTAGGED = {  # types that take no tags, or whose tags are another thing
     "aws:autoscaling/attachment:Attachment",
     "aws:autoscaling/tag:Tag",
@@ -203,6 +204,20 @@ def test_a_service_account_gets_what_it_was_granted_and_no_more(private: list[di
     for statement in json.loads(policies["slipway-system-cluster-autoscaler"]["policy"])["Statement"]:
         if any(not a.partition(":")[2].startswith(("Describe", "Get")) for a in statement["Action"]):
             assert "aws:ResourceTag/k8s.io/cluster-autoscaler/dev-cluster" in statement["Condition"]["StringEquals"]
+
+
+@pytest.mark.slow
+def test_rights_by_the_agent_of_the_nodes(tmp_path: Path) -> None:
+    """pod-identity: EKS's service takes the role for the one service account; the agent comes once, as an add-on."""
+    site = project(tmp_path)
+    assert changed(site.go("up", worked("eks-cpu", workload_identity="pod-identity", model_access="sync")))
+    made = site.resources()
+    bound = {(a["namespace"], a["serviceAccount"]) for a in of(made, ASSOCIATION).values()}
+    assert bound == {("serving", "model-server"), ("slipway-system", "cluster-autoscaler")}
+    trust = json.loads(of(made, "iam/role:Role")["serving-model-server"]["assumeRolePolicy"])["Statement"][0]
+    assert trust["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+    assert set(trust["Action"]) == {"sts:AssumeRole", "sts:TagSession"}
+    assert [a["addonName"] for a in of(made, "eks/addon:Addon").values()].count("eks-pod-identity-agent") == 1
 
 
 def test_only_the_table_of_flows_is_let_in(private: list[dict[str, Any]], public: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import catalog
-from cli.commands import changing, features, looking, models, planning, rehearsing, removing, serving, sweeping
+from cli.commands import changing, features, looking, models, planning, rehearsing, removing, serving, store, sweeping
 from cli.errors import FAILED, INTERRUPTED, MEANING, USAGE, CliError
 from cli.profile import profile_command
 from cli.session import Globals
@@ -93,6 +93,7 @@ for command in COMMANDS:
 app.command("profile")(profile_command)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
 app.add_typer(catalog.app, name="catalog")
 
 

@@ -1,0 +1,1 @@
+"""A stack's feature store as its cloud sees it: status and backups."""

@@ -35,7 +35,10 @@ def main(arguments: list[str]) -> int:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
-    server.wait_for_termination()
+    try:
+        server.wait_for_termination()
+    except KeyboardInterrupt:  # how Pulumi ends a plugin; a trace and another status would be told as a crash
+        server.stop(grace=1).wait()
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -13,6 +15,11 @@ BINS_PER_OCTAVE = 128
 LOWEST = -6  # histogram of latency from 2**LOWEST to 2**HIGHEST, in units of tau(1)
 HIGHEST = 18
 BINS = (HIGHEST - LOWEST) * BINS_PER_OCTAVE
+BELOW_BIN = 45  # a float64's lowest bits; those above are exponent and bin in the octave: 52 - log2(BINS_PER_OCTAVE)
+FIRST = (1023 + LOWEST) * BINS_PER_OCTAVE  # what those above say at 2**LOWEST
+RING = 32  # a power of two above the most instances
+LAST = RING - 1
+SIZES = 65  # batches have 0 to 64 items
 
 
 def arrivals(rng: np.random.Generator, cv: float, count: int) -> Floats:
@@ -22,40 +29,46 @@ def arrivals(rng: np.random.Generator, cv: float, count: int) -> Floats:
 
 @njit(cache=False, fastmath=True)
 def serve(
-    unit: Floats, scale: float, base: float, item: float, max_batch: int, servers: int, warm: int, counts: Floats
+    unit: Floats,
+    scale: float,
+    base: float,
+    item: float,
+    max_batch: int,
+    servers: int,
+    warm: int,
+    counts: Floats,
+    sizes: Floats,
 ) -> float:
     """Serve the arrivals at `unit * scale`; count each item's latency after the first `warm`; the sum of latencies.
 
     Instances take from the head of one queue. The instance that is free first starts at the later of its freedom and
     the head's arrival, with all that has arrived by then, up to `max_batch`. Where several are free, it takes it all.
+    `sizes` counts the items that went in a batch of each size.
     """
-    free = np.zeros(servers)
+    ring = np.zeros(RING)  # when instances become free, ascending from head to tail
+    head, tail = 0, servers
     total = 0.0
-    low = 2.0**LOWEST
     first, number = 0, unit.size
     while first < number:
-        server = 0
-        start = free[0]
-        for other in range(1, servers):
-            if free[other] < start:
-                start = free[other]
-                server = other
-        start = max(start, unit[first] * scale)
+        start = max(ring[head & LAST], unit[first] * scale)
+        head += 1
         last = first + 1
         limit = min(number, first + max_batch)
         while last < limit and unit[last] * scale <= start:
             last += 1
         end = start + base + item * (last - first)
-        free[server] = end
+        place = tail
+        while place > head and ring[(place - 1) & LAST] > end:
+            ring[place & LAST] = ring[(place - 1) & LAST]
+            place -= 1
+        ring[place & LAST] = end
+        tail += 1
+        sizes[last - first] += last - first
         for index in range(max(first, warm), last):
             latency = end - unit[index] * scale
             total += latency
-            place = latency / low
-            octave = 0
-            while place >= 2.0:
-                place *= 0.5
-                octave += 1
-            counts[min(octave * BINS_PER_OCTAVE + int((place - 1.0) * BINS_PER_OCTAVE), BINS - 1)] += 1.0
+            place = (np.float64(latency).view(np.int64) >> BELOW_BIN) - FIRST
+            counts[min(place, BINS - 1)] += 1.0
         first = last
     return total
 
@@ -85,13 +98,15 @@ def fluid_waits(unit: Floats, scale: float, waits: Floats) -> None:
         waits[index] = max(0.0, waits[index - 1] + 1.0 - (unit[index] - unit[index - 1]) * scale)
 
 
-def fluid_reference(load: float, cv: float, steps: int = 64, size: int = 2**19) -> tuple[float, float]:
+def fluid_reference(load: float, cv: float, steps: int = 64) -> tuple[float, float]:
     """Mean and 99th percentile of the GI/D/1 wait, in service times, by Spitzer's identity on a grid.
 
     The distribution of the wait has the transform exp(sum of c_j (z^j - 1)), where c_j, j > 0, are the coefficients of
     -log(1 - phi(z)) and phi is that of service minus gap. Its singularity at z = 1 is divided out as 1 - 1/z, which has
     coefficients at negative powers only.
     """
+    longest = cv**2 * max(7.0 / (1.0 - load), 25.0 / load)  # hardly a wait and hardly a gap is longer
+    size = 2 ** min(max(math.ceil(math.log2(2.0 * steps * longest)), 14), 19)
     shape = 1.0 / cv**2
     scale = cv**2 / load * steps
     edges = np.arange(size // 2 + 1, dtype=np.float64)

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.capacity_sim import BINS, Floats, arrivals, fluid_reference, fluid_waits, quantile, serve
+from bench.capacity_sim import BINS, SIZES, Floats, arrivals, fluid_reference, fluid_waits, quantile, serve
 
-CVS = (1.0, 1.5, 2.0, 3.0, 4.0)
-INSTANCES = (1, 2, 3, 4, 8, 16)
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-GROWTHS = (0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.88, 0.94, 1.0)
-LOADS = (0.01, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97)
+CVS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
+INSTANCES = (1, 2, 3, 4, 5, 6, 8, 12, 16)
+BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+GROWTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9, 0.95, 1.0)
+LOADS = (0.01, 0.04, 0.07, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97)
 RUNS = 8
+STEPS_PER_UNIT = 8192.0  # how logs are stored
 OUT = Path(__file__).resolve().parent.parent / "infra" / "plan" / "capacity_table.npz"
 
 
@@ -58,9 +59,12 @@ def point(
     """Mean and 99th percentile at one node."""
     base, item, full = shape(max_batch, growth)
     rate = load * servers * max_batch / full
-    counts = np.zeros((len(runs), BINS))
+    counts, sizes = np.zeros((len(runs), BINS)), np.zeros(SIZES)
     means = np.array(
-        [serve(u, 1.0 / rate, base, item, max_batch, servers, warm, c) for u, c in zip(runs, counts, strict=True)]
+        [
+            serve(u, 1.0 / rate, base, item, max_batch, servers, warm, c, sizes)
+            for u, c in zip(runs, counts, strict=True)
+        ]
     ) / (runs[0].size - warm)
     mean, p99 = float(means.mean()), quantile(counts.sum(axis=0), 0.99)
     if control is not None:
@@ -112,7 +116,8 @@ def main() -> None:
     axes = {"cvs": CVS, "instances": INSTANCES, "batches": BATCHES, "growths": GROWTHS, "loads": LOADS}
     np.savez_compressed(
         args.out,
-        log_latency=np.log(table).astype(np.float32),
+        steps=np.round(np.log(table) * STEPS_PER_UNIT).astype(np.uint16),
+        steps_per_unit=np.float64(STEPS_PER_UNIT),
         **{name: np.array(axis, dtype=np.float64) for name, axis in axes.items()},
     )
 

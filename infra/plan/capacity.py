@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from infra.plan.capacity_bound import waiting_bound
+from infra.plan.capacity_steps import steps
 from infra.plan.capacity_table import Curve, curve
 
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # the max_batch that was simulated; between them the model is less exact
 MAX_BATCH = 64  # the ranges of the table
 MAX_INSTANCES = 16
 MAX_BURST_CV = 4.0
@@ -75,7 +78,15 @@ def _curve(profile: Profile, max_batch: int, instances: int, burst_cv: float) ->
         raise ValueError(f"burst_cv: {burst_cv} is outside the capacity table; allowed: 1 to {MAX_BURST_CV:g}")
     if max_batch < 1 or instances < 1:
         raise ValueError(f"max_batch and instances must be at least 1, not {max_batch} and {instances}")
-    return curve(burst_cv, min(instances, MAX_INSTANCES), max_batch, growth(profile, max_batch))
+    share = profile.per_item_ms / profile.tau_ms(1)
+    return _joined(burst_cv, min(instances, MAX_INSTANCES), max_batch, growth(profile, max_batch), round(share, 9))
+
+
+@lru_cache(maxsize=8192)
+def _joined(burst_cv: float, instances: int, max_batch: int, growth: float, share: float) -> Curve:
+    """The curve of the table, with the steps that its loads are too coarse for."""
+    whole = curve(burst_cv, instances, max_batch, growth)
+    return whole.with_steps(*steps(burst_cv, instances, max_batch, share))
 
 
 def _beyond(load: float, last: float, burst_cv: float) -> tuple[float, float]:
@@ -122,16 +133,22 @@ def max_rps(profile: Profile, p99_ms: float, max_batch: int, instances: int = 1,
     return low
 
 
+def largest_size(limit: int) -> int:
+    """The largest simulated `max_batch` within this limit."""
+    return max(size for size in SIZES if size <= limit)
+
+
 def best_batch(
     profile: Profile, p99_ms: float, max_batch_limit: int, instances: int = 1, burst_cv: float = 1.0, rps: float = 0.0
 ) -> Batching:
     """The `max_batch` with the largest rate within `p99_ms`; among equals the one with the lowest latency at `rps`.
 
+    It is one of SIZES: between them the 99th percentile would have to be interpolated over kinks.
     The queue delay is 0: a free instance takes what waits, and batches form by themselves while all are busy.
     Waiting for more delays an item that could have started; bench/capacity_delay.py measures what it would bring.
     Without a delay Triton has no use for preferred sizes, so there are none.
     """
-    limit = min(max_batch_limit, MAX_BATCH)
+    limit = largest_size(max_batch_limit)
     sizes = [2**k for k in range(limit.bit_length()) if 2**k < limit] + [limit]
     rates = {size: max_rps(profile, p99_ms, size, instances, burst_cv) for size in sizes}
     enough = [size for size in sizes if rates[size] >= 0.99 * max(rates.values())]

@@ -95,7 +95,7 @@ def least_p99(server: Server, burst_cv: float) -> float:
             capacity.latency(
                 s.profile, 2 * NOTHING * capacity.capacity_rps(s.profile, b, s.instances), b, s.instances, burst_cv
             ).p99_ms
-            for b in {1, 2, 4, s.model.max_batch}
+            for b in {1, 2, 4, capacity.largest_size(s.model.max_batch)}
             if b <= s.model.max_batch
         )
         for s in server.shares

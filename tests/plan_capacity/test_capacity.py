@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.plan.capacity import Profile, best_batch, capacity_rps, latency, max_rps
+from infra.plan.capacity import SIZES, Profile, best_batch, capacity_rps, largest_size, latency, max_rps
 from infra.plan.capacity_bound import decay_rate, waiting_bound
+from infra.plan.capacity_steps import steps
+from infra.plan.capacity_table import table
 
 PROFILES = st.builds(Profile, base_ms=st.floats(0.05, 50.0), per_item_ms=st.floats(0.05, 5.0))
 BATCHES = st.integers(1, 64)
@@ -59,6 +61,10 @@ def by_events(
         (5.0, 0.1, 64, 4, 1.5, 0.3),
         (1.0, 2.0, 16, 3, 2.0, 0.5),
         (0.0, 1.0, 4, 2, 1.0, 0.85),
+        (0.08, 1.0, 3, 14, 1.5, 0.27),  # before, between and after the steps of many instances
+        (0.0, 1.0, 64, 16, 1.0, 0.54),
+        (0.0, 1.0, 64, 16, 1.0, 0.585),
+        (0.5, 1.0, 8, 8, 1.0, 0.33),
     ],
 )
 def test_is_close_to_an_independent_simulation_and_not_below_it(
@@ -123,6 +129,35 @@ def test_more_instances_carry_more(max_batch: int, cv: float) -> None:
     target = 6.0 * profile.tau_ms(max_batch)
     each = [max_rps(profile, target, max_batch, n, cv) / n for n in (1, 2, 3, 4, 8, 16)]
     assert all(b >= a * 0.99 for a, b in pairwise(each))
+
+
+def test_a_step_of_the_percentile_comes_at_its_load() -> None:
+    """With 16 instances and no base an item takes one service, or two and more: the 99th percentile leaps at 56%."""
+    profile = Profile(base_ms=0.0, per_item_ms=1.0)
+    full = capacity_rps(profile, 64, 16)
+    low, high = (latency(profile, x * full, 64, 16).p99_ms for x in (0.55, 0.57))
+    assert low < 1.1
+    assert 2.0 <= high < 2.2
+
+
+@pytest.mark.parametrize("limit", range(1, 65))
+def test_only_simulated_batches_are_chosen(limit: int) -> None:
+    """The sizes are those of the table, and the choice is one of them within the limit."""
+    simulated = [round(math.exp(x)) for x in table().axes[2]]
+    assert list(SIZES) == simulated
+    assert largest_size(limit) in simulated
+    assert best_batch(Profile(base_ms=20.0, per_item_ms=0.1), 500.0, limit).max_batch == largest_size(limit)
+    assert limit / largest_size(limit) < 2.0
+
+
+@given(st.floats(1.0, 4.0), st.integers(2, 16), st.sampled_from(SIZES[1:]), st.floats(0.05, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_steps_are_known_in_order(cv: float, instances: int, max_batch: int, share: float) -> None:
+    """Where steps are known, both loads and latencies rise, from at least one service and within capacity."""
+    loads, latencies = steps(cv, instances, max_batch, share)
+    assert np.all(np.diff(loads) >= 0.0)
+    assert np.all(np.diff(latencies) > 0.0)
+    assert loads.size == 0 or (loads[0] > 0.0 and loads[-1] < 1.0 and latencies[0] >= 1.0)
 
 
 def test_saturation_is_infinite() -> None:

@@ -26,7 +26,7 @@ def name(kind: str, stack: str, role: str, digest: str | None) -> str:
 
 
 @given(kind=KINDS, stack=STACKS, role=ROLES, digest=DIGESTS)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_every_name_is_one_that_the_type_takes(kind: str, stack: str, role: str, digest: str | None) -> None:
     rule = next(r for r in rules() if r.kind == kind)
     made = name(kind, stack, role, digest)
@@ -36,7 +36,7 @@ def test_every_name_is_one_that_the_type_takes(kind: str, stack: str, role: str,
 
 
 @given(kind=KINDS, one=st.tuples(STACKS, ROLES, DIGESTS), other=st.tuples(STACKS, ROLES, DIGESTS))
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_two_things_have_two_names(
     kind: str, one: tuple[str, str, str | None], other: tuple[str, str, str | None]
 ) -> None:
@@ -110,7 +110,7 @@ assert len(MEASURED) > 20
 
 @pytest.mark.parametrize(("kind", "rule", "argument"), MEASURED)
 @given(stack=STACKS, role=ROLES, digest=DIGESTS)
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_the_real_providers_take_the_names(
     kind: str, rule: str, argument: str, stack: str, role: str, digest: str | None
 ) -> None:

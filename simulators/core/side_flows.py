@@ -21,7 +21,11 @@ _NODE_LOCAL_DNS = "169.254.20.10/32"
 STORES = {  # type -> (field of the address, field of the port, port where none is said)
     "gcp:redis/instance:Instance": ("host", "port", 6379),
     "gcp:redis/cluster:Cluster": ("discoveryEndpoints[0].address", "discoveryEndpoints[0].port", 6379),
-    "gcp:memorystore/instance:Instance": ("discoveryEndpoints[0].address", "discoveryEndpoints[0].port", 6379),
+    "gcp:memorystore/instance:Instance": (
+        "endpoints[0].connections[0].pscAutoConnection.ipAddress",
+        "endpoints[0].connections[0].pscAutoConnection.port",
+        6379,
+    ),
     "aws:elasticache/replicationGroup:ReplicationGroup": ("primaryEndpointAddress", "port", 6379),
     "aws:elasticache/serverlessCache:ServerlessCache": ("endpoints[0].address", "endpoints[0].port", 6379),
 }

@@ -37,6 +37,15 @@ lost. A change of a key below is refused before any resource, with its way out; 
 stay as they were made. Memory and nodes change in place; less than what the store was ever sized for is refused.
 `slipway:protect: true` protects a store in Pulumi and in its cloud. Sources P-GCP-9.35 and P-AWS-5.100 are the
 providers' own plans, measured with one field changed at a time."""
+OPERATIONS = """\
+## Operations
+
+`slipway features load STACK [FILE]` writes an .npz file's entities into the store and goes on where it was cut off;
+`slipway features verify STACK [FILE]` looks each of them up and compares. Both work from this machine where the store's
+address answers here: redis of the local stack, and bigtable, firestore and dynamodb with credentials; memorystore and
+elasticache answer inside the network alone. `slipway store status|backup|restore STACK` speak to DynamoDB; for the
+other stores they name the cloud's own command. `slipway sweep STACK` lists what bears its tag, label or name and is
+in no state; it removes nothing, and its exit code is 5 if there is any."""
 LOADS = (  # name, entities, bytes of each, look-ups and updates a second
     ("small", 100_000, 256, 20, 1),
     ("middle", 2_000_000, 512, 500, 50),
@@ -57,7 +66,9 @@ COLUMNS = ("store", "where", "latency", "consistency", "survives", "scales", "li
 
 
 def markdown() -> str:
-    return HEAD + "\n".join([*_choice(), "", *_costs(load()), "", *_protection(), "", *_alarms()]) + "\n"
+    return (
+        HEAD + "\n".join([*_choice(), "", *_costs(load()), "", *_protection(), "", *_alarms(), "", OPERATIONS]) + "\n"
+    )
 
 
 def _rows() -> list[dict[str, str]]:

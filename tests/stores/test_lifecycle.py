@@ -54,6 +54,11 @@ WANT = {  # every replacing field that a builder reads, as a later Slipway might
 }
 
 
+FULL = pytest.mark.skipif(
+    "SLIPWAY_FULL" not in os.environ, reason="minutes of CPU; set SLIPWAY_FULL to walk every variant"
+)
+
+
 def data(stack: Stack) -> dict[str, str]:
     return {r["urn"]: r["id"] for r in stack.resources if r["type"] in DATA}
 
@@ -100,7 +105,7 @@ def test_life(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", VARIANTS)
-@pytest.mark.skipif("SLIPWAY_FULL" not in os.environ, reason="minutes of CPU; set SLIPWAY_FULL to walk every variant")
+@FULL
 def test_life_of_a_variant(case: str, tmp_path: Path) -> None:
     walk(case, tmp_path / "p")
 
@@ -173,6 +178,7 @@ def test_a_refusal_comes_before_anything(tmp_path: Path) -> None:
     assert {r["urn"]: (r.get("id"), r.get("inputs")) for r in stack.resources} == before
 
 
+@FULL
 def test_provisioned_capacity_is_autoscalings_own(tmp_path: Path) -> None:
     """Stated once; what autoscaling made of it is not undone; and paying by request is one update away."""
     stack = Stack(tmp_path / "p", "dynamodb")

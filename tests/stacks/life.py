@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Life:
     def copy(self, folder: Path) -> Life:
         """The same state and the same world once more, for another future."""
         shutil.copytree(self.folder, folder)
-        return Life(stack=self.stack, folder=folder, world=copy.deepcopy(self.world), always=self.always)
+        held = {f.name: copy.deepcopy(getattr(self.world, f.name)) for f in fields(World) if not f.name.startswith("_")}
+        return Life(stack=self.stack, folder=folder, world=World(**held), always=self.always, wheels=self.wheels)
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """Of the state, by logical name and type, without what Pulumi itself keeps."""

@@ -94,11 +94,13 @@ def test_each_cost_mode(stack: str, cost: str, tmp_path: Path) -> None:
     assert life.world.leftovers() == ()
 
 
+BARE = {"feature_store": "none", "features": None}
 SERVED = {
-    "tf-serving on GKE": ("gke-cpu", {"server": "tf-serving", "models": SAVEDMODEL}),
+    "tf-serving on GKE": ("gke-cpu", {**BARE, "server": "tf-serving", "models": SAVEDMODEL}),
     "tf-serving on EKS, copied at start": (
         "eks-cpu",
         {
+            **BARE,
             "server": "tf-serving",
             "model_access": "sync",
             "models": [SAVEDMODEL[0] | {"storage_uri": "s3://slipway-example-models/churn"}],

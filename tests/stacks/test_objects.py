@@ -18,6 +18,8 @@ from infra.charts import charts, scaling, values
 from infra.charts.values import Where
 from infra.plan import Plan
 from infra.plan.flows import PODS, flows
+from infra.spec import parse
+from stacks import registry
 from tests.serving import manifests
 from tests.stacks import objects
 
@@ -210,3 +212,14 @@ def plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
+
+
+def test_mps_is_refused_by_name() -> None:
+    """Its pods need the host's shared memory, which the servers' namespace does not let in: docs/security.md."""
+    values = yaml.safe_load((HERE.parents[1] / "stacks" / "config" / "Pulumi.gke-gpu.yaml").read_text())["config"]
+    spec = {k.partition(":")[2]: v for k, v in values.items()}
+    assert registry.unbuilt(parse(spec)) is None
+    refused = registry.unbuilt(parse(spec | {"gpu_sharing": {"strategy": "mps", "clients": 4}}))
+    assert refused is not None
+    assert "hostIPC" in str(refused)
+    assert "MPS is refused" in SECURITY

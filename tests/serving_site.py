@@ -73,7 +73,7 @@ class Stack:
         return body
 
 
-def stack(world: World, *, datapath: str = "ADVANCED_DATAPATH", allowed: bool = True) -> Stack:
+def stack(world: World, *, datapath: str = "ADVANCED_DATAPATH", allowed: bool = True, health: str = "") -> Stack:
     """A GKE cluster whose entry leads to Envoy, and Envoy to the servers of the namespace `serving`."""
     site = gke(world, removeDefaultNodePool=True, datapathProvider=datapath)
     cloud = site.cloud
@@ -89,7 +89,7 @@ def stack(world: World, *, datapath: str = "ADVANCED_DATAPATH", allowed: bool = 
     if allowed:
         made.made["firewall"] = cloud.create("gcp:compute/firewall:Firewall", "allow", firewall(site))
     site.namespace()
-    _envoy(site)
+    _envoy(site, health)
     return made
 
 
@@ -130,10 +130,10 @@ def _balancer(site: Site, system: Made) -> None:
     cloud.create("gcp:compute/forwardingRule:ForwardingRule", "entry", rule)
 
 
-def _envoy(site: Site) -> None:
+def _envoy(site: Site, health: str) -> None:
     kube = site.kubernetes
     address = "{address: {socket_address: {address: servers.serving.svc.cluster.local., port_value: 8000}}}"
-    config = "{type: STRICT_DNS, dns_refresh_rate: 5s, endpoint: " + address + "}"
+    config = "{type: STRICT_DNS, dns_refresh_rate: 5s, " + health + "endpoint: " + address + "}"
     labels: Properties = {"app": "envoy"}
     kube.create(
         "kubernetes:core/v1:ConfigMap", "envoy", {"metadata": {"name": "envoy"}, "data": {"envoy.yaml": config}}

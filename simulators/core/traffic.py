@@ -139,36 +139,37 @@ def _judged(there: Mapping[str, Thing]) -> Serving:
     return flows.serving(World(things=dict(there))) if there else Serving()
 
 
-def lag_s(world: World, workload: str) -> float:
-    """How long old addresses are used: TTL of the name plus the proxy's refresh; behind a Service alone, seconds."""
+def lag_s(world: World, workload: str) -> tuple[float, float]:
+    """(how long old addresses are used, how long a dead one is): TTL of the name plus the proxy's refresh, or its own
+    health checks where they are faster; behind a Service alone, seconds."""
+    near = lifecycle.limit("kubernetes", "proxy_lag_s")
     home = workload.partition("|kubernetes:")[0]
     cluster = next((t for t in world.things.values() if t.key == home and t.token in CLUSTERS), None)
-    if cluster is None:
-        return lifecycle.limit("kubernetes", "proxy_lag_s")
-    everybody = peers.pods_in(world, cluster)
-    proxies = [p for p in everybody if peers.upstreams(p)]
-    if not proxies or workload in {p.key for p in proxies}:
-        return lifecycle.limit("kubernetes", "proxy_lag_s")
+    proxies = [p for p in peers.pods_in(world, cluster) if peers.upstreams(p)] if cluster is not None else []
+    if cluster is None or not proxies or workload in {p.key for p in proxies}:
+        return near, near
     dns = paths.get(plain_properties(cluster.outputs), ("dnsConfig", "clusterDns"))
     ttl = lifecycle.limit(cluster.cloud, "cloud_dns_ttl_s" if dns == "CLOUD_DNS" else "dns_ttl_s")
     refresh = max((r for p in proxies if (r := peers.refresh_s(p)) is not None), default=None)
-    return ttl + (refresh if refresh is not None else lifecycle.limit("kubernetes", "dns_refresh_s"))
+    lag = ttl + (refresh if refresh is not None else lifecycle.limit("kubernetes", "dns_refresh_s"))
+    return lag, max(d if (d := peers.detects_s(p)) is not None else float("inf") for p in proxies)
 
 
 def _pod(world: World, event: PodEvent, at: float, shifts: list[_Shift], blind: list[_Blind]) -> None:
-    lag = lag_s(world, event.workload)
+    lag, detected = lag_s(world, event.workload)
     if event.ready > 0:
         shifts.append(_Shift(at_s=at + lag, key=event.workload, ready=event.ready))
         return
     alive = at + min(event.lingers_s, event.grace_s)  # a negative one: it died before anybody saw it
-    shifts.append(_Shift(at_s=min(at + lag, max(alive, at)), key=event.workload, ready=event.ready))
-    name = event.workload.rpartition("|")[2]
-    if alive < at + lag:
+    shifts.append(_Shift(at_s=min(at + lag, alive), key=event.workload, ready=event.ready))
+    name, left_out = event.workload.rpartition("|")[2], min(at + lag, alive + detected)
+    if alive < left_out:
         why = (
-            f"{name}: a pod that is {event.why or 'gone'} stops answering {at + lag - alive:.0f} s before discovery "
-            f"lets it go: preStop keeps it for {max(event.lingers_s, 0.0):.0f} s, grace is {event.grace_s:.0f} s"
+            f"{name}: a pod that is {event.why or 'gone'} stops answering {left_out - alive:.0f} s before "
+            f"{'discovery lets it go' if left_out == at + lag else 'health checks leave it out'}: "
+            f"preStop keeps it for {max(event.lingers_s, 0.0):.0f} s, grace is {event.grace_s:.0f} s"
         )
-        blind.append(_Blind(start_s=alive, end_s=at + lag, key=event.workload, pods=-event.ready, why=why))
+        blind.append(_Blind(start_s=alive, end_s=left_out, key=event.workload, pods=-event.ready, why=why))
     if event.exit_s and event.grace_s < event.lingers_s + event.exit_s:
         told = (
             f"{name}: its grace of {event.grace_s:.0f} s is shorter than preStop ({event.lingers_s:.0f} s) and the "

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 PATH = Path(__file__).with_name("capacity_table.npz")
-EARLY = 0.997  # steps are taken to come at this part of their load, and
-SAFETY = 1.015  # latencies to be this much longer: the noise of the table and its interpolation
+SAFETY = 1.015  # latencies are taken to be this much longer: the noise of the table and its interpolation
 
 CUBIC, LINEAR = (3, 3, 1, 3), (1, 1, 1, 1)  # orders of interpolation over the axes; over max_batch there are kinks
 
@@ -34,6 +33,7 @@ class Onsets:
 
     rates: Floats
     axes: tuple[tuple[float, ...], ...]  # logs
+    batches: tuple[float, ...]
     levels: Floats
 
 
@@ -45,7 +45,8 @@ def onsets() -> Onsets:
         rates = np.where(known > 0, known / stored["onsets_per_unit"] + stored["onsets_from"], math.nan)
         names = ("onset_cvs", "onset_instances", "onset_batches", "onset_shares")
         axes = tuple(tuple(np.log(stored[name]).tolist()) for name in names)
-        return Onsets(rates=rates, axes=axes, levels=stored["onset_levels"])
+        batches = tuple(stored["onset_batches"].tolist())
+        return Onsets(rates=rates, axes=axes, batches=batches, levels=stored["onset_levels"])
 
 
 def _weights(axis: tuple[float, ...], place: float, order: int) -> tuple[slice, list[float]]:
@@ -77,8 +78,10 @@ def steps(burst_cv: float, instances: int, max_batch: int, share: float) -> tupl
     rates = _at(known, places, CUBIC)
     if not np.isfinite(rates).all():
         rates = np.where(np.isfinite(rates), rates, _at(known, places, LINEAR))
-    there = np.isfinite(rates)
+    below = max(size for size in known.batches if size <= max_batch)
+    same = (below == max_batch) | (known.levels <= below - 1.0)  # full batches of the smaller size hardly matter there
+    there = np.isfinite(rates) & same
     if not there.any():
         return nothing, nothing
     loads = np.exp(rates[there]) * (1.0 + share * (max_batch - 1)) / max_batch
-    return np.maximum.accumulate(loads * EARLY), (1.0 + share * known.levels[there]) * SAFETY
+    return np.maximum.accumulate(loads), (1.0 + share * known.levels[there]) * SAFETY

@@ -65,6 +65,7 @@ def by_events(
         (0.0, 1.0, 64, 16, 1.0, 0.54),
         (0.0, 1.0, 64, 16, 1.0, 0.585),
         (0.5, 1.0, 8, 8, 1.0, 0.33),
+        (40.0, 1.0, 6, 14, 1.0, 0.52),  # little growth, which is unlike none
     ],
 )
 def test_is_close_to_an_independent_simulation_and_not_below_it(

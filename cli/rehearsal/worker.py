@@ -142,6 +142,7 @@ def _obey(order: Mapping[str, Any], world: World, runner: Simulated | Cli, tell:
         return runner.render(project, stack, order["config"])
     with world.transaction():
         world.faults = tuple(Fault(**rule) for rule in order["faults"])
+        world.expired = []  # whoever runs it again has logged in again
     world.begin_phase()
     outcome = runner.run(
         project, order["command"], stack, order["config"], lambda event: tell({"event": asdict(event)})

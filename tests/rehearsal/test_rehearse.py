@@ -121,7 +121,9 @@ def test_a_switch_that_fails_is_reverted() -> None:
 @pytest.mark.slow
 def test_a_failed_up_is_tried_again_and_what_was_not_run_is_said() -> None:
     """Once more after a fault; without one, what is wrong is the program, and the half-built stack is destroyed."""
-    said = rehearse("--scenario", "up,noop,destroy", "--fault", "fail,type=gcp:redis/*", "--fault", "drift,name=nobody")
+    said = rehearse(
+        "--scenario", "up,noop,destroy", "--fault", "expired,type=gcp:redis/*", "--fault", "drift,name=nobody"
+    )
     assert [(p["name"], p["ok"]) for p in said.json["phases"]] == [
         ("up", False), ("up-retry", True), ("noop", True), ("destroy", True),
     ]  # fmt: skip
@@ -179,4 +181,5 @@ def test_both_engines_take_the_same_steps(cloud: str, change: str) -> None:
     assert ours.phase("up")["creates"] >= 30
     taken = [sorted((s["phase"], s["op"], s["urn"], s["result"]) for s in x.json["steps"]) for x in (ours, theirs)]
     assert taken[0] == taken[1]
-    assert [p["makespan_s"] for p in ours.json["phases"]] == [p["makespan_s"] for p in theirs.json["phases"]]
+    chains = [[p["critical_path_s"] for p in x.json["phases"]] for x in (ours, theirs)]
+    assert chains[0] == chains[1], "16 at once may come in another order, what waits for what does not"

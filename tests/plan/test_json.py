@@ -63,7 +63,10 @@ def test_bill_adds_up() -> None:
 
 
 def test_warnings_say_what_a_person_should_know() -> None:
-    assert any("no spot machines" in w for w in plan("gke-cpu", max_request_s=30).warnings)
+    assert any("no spot machines" in w for w in plan("gke-cpu", max_request_s=30, kubernetes_version="1.34").warnings)
+    assert not any(
+        "no spot machines" in w for w in plan("gke-cpu", max_request_s=30).warnings
+    )  # longer notice since 1.35
     assert any("one replica" in w for w in plan("gke-cpu", cost="economy").warnings)
     assert not any("replica" in w for w in plan("gke-cpu").warnings)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from engine import Request, Result, run
 from simulators import providers
@@ -28,6 +31,7 @@ class Life:
     folder: Path
     world: World = field(default_factory=World)
     always: Mapping[str, object] = field(default_factory=dict)  # configuration on top of the worked one
+    without: tuple[str, ...] = ()  # keys of the worked configuration that are left out
     wheels: str = ""  # folder of the store clients' packages; nothing: predictions by id are left out
 
     def go(self, command: str, change: Mapping[str, object] | None = None, *, faults: tuple[Fault, ...] = ()) -> Result:
@@ -37,7 +41,7 @@ class Life:
         return run(
             Request(
                 command=command,  # type: ignore[arg-type]
-                project=ROOT,
+                project=self._project() if self.without else ROOT,
                 stack=self.stack,
                 state_dir=self.folder,
                 config={f"slipway:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
@@ -45,6 +49,19 @@ class Life:
                 env={"PULUMI_CONFIG_PASSPHRASE": "", "SLIPWAY_WHEELS": self.wheels},
             )
         )
+
+    def _project(self) -> Path:
+        """A project that runs this program, with a configuration of its own."""
+        folder = self.folder.with_name(f"{self.folder.name}-project")
+        folder.mkdir(exist_ok=True)
+        about = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+        worked = yaml.safe_load((ROOT / "stacks" / "config" / f"Pulumi.{self.stack}.yaml").read_text())["config"]
+        kept = {k: v for k, v in worked.items() if k.partition(":")[2] not in self.without}
+        runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": str(ROOT / ".venv")}}
+        about |= {"main": str(ROOT / "stacks"), "stackConfigDir": ".", "runtime": runtime}
+        (folder / "Pulumi.yaml").write_text(yaml.safe_dump({k: v for k, v in about.items() if k != "plugins"}))
+        (folder / f"Pulumi.{self.stack}.yaml").write_text(yaml.safe_dump({"config": kept}))
+        return folder
 
     def copy(self, folder: Path) -> Life:
         """The same state and the same world once more, for another future."""
@@ -64,8 +81,14 @@ class Life:
         return {name: [_without(r.get(k)) for k in kept] for name, r in self.resources().items()}
 
 
+# What a cloud makes up for each thing that it makes: launch templates, and the groups behind node groups.
+MADE_UP = re.compile(r"lt-[0-9a-f]{17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def _without(value: object) -> object:
-    """A stored secret is another text each time that it is encrypted."""
+    """A stored secret is another text each time that it is encrypted; ids of the cloud's are others each time."""
+    if isinstance(value, str):
+        return MADE_UP.sub("…", value)
     if isinstance(value, dict):
         return {k: "…" if k == "ciphertext" else _without(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -94,13 +94,11 @@ def test_each_cost_mode(stack: str, cost: str, tmp_path: Path) -> None:
     assert life.world.leftovers() == ()
 
 
-BARE = {"feature_store": "none", "features": None}
 SERVED = {
-    "tf-serving on GKE": ("gke-cpu", {**BARE, "server": "tf-serving", "models": SAVEDMODEL}),
+    "tf-serving on GKE": ("gke-cpu", {"server": "tf-serving", "models": SAVEDMODEL}),
     "tf-serving on EKS, copied at start": (
         "eks-cpu",
         {
-            **BARE,
             "server": "tf-serving",
             "model_access": "sync",
             "models": [SAVEDMODEL[0] | {"storage_uri": "s3://slipway-example-models/churn"}],
@@ -116,7 +114,8 @@ SERVED = {
 def test_servers_and_models(case: str, tmp_path: Path) -> None:
     """Also in a mode that switches, and gone without a trace."""
     stack, change = SERVED[case]
-    life = Life(stack=stack, folder=tmp_path / "state", always=change)
+    without = ("feature_store", "features") if "server" in change else ()  # the store is looked up inside Triton
+    life = Life(stack=stack, folder=tmp_path / "state", always=change, without=without)
     done(life.go("up", WIDE))
     assert moved(done(life.go("up", WIDE))) == {}
     done(life.go("up", TALL))

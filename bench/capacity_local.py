@@ -4,8 +4,8 @@
 counts, and whose weights stay in a core's cache: its time does not depend on what else the machine does.
 Client, entry and server share this machine's CPUs: what the client and others take, the model lacks. So there are two
 predictions: from `slipway profile`, at rest, and from Triton's own times of the batches during the measurement. The
-time of a lone request outside the model is granted to both. On a machine with other work put `chrt -f 10` before it: a stall
-of the client or of the server is no property of the plan.
+time of a lone request outside the model is granted to both. On a machine with other work put `chrt -f 10` before it: a
+stall of the client or of the server is no property of the plan.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = (  # name, marker expression, workers
-    ("fast", "not real", 2),
+    ("fast", "not real", max(2, os.cpu_count() or 2)),
     ("real", "real and not slow", 0),  # servers under load share the cores, so one test at a time
     ("whole stack", "real and slow", 2),  # mostly waits for servers to start and stop
 )

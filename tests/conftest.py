@@ -35,6 +35,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     reason = ""
     if report.skipped:
         reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    row = {"test": report.nodeid, "outcome": report.outcome, "reason": reason.removeprefix("Skipped: ")}
+    row = {
+        "test": report.nodeid,
+        "outcome": report.outcome,
+        "reason": reason.removeprefix("Skipped: "),
+        "s": round(report.duration, 2),
+    }
     with Path(target).open("a") as file:
         file.write(json.dumps(row) + "\n")

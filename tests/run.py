@@ -30,6 +30,7 @@ def main() -> int:
     failed: list[str] = []
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     reasons: dict[str, int] = {}
+    longest: list[tuple[float, str]] = []
     with tempfile.TemporaryDirectory(prefix="slipway-tests-") as folder:
         for name, marker, workers in TIERS:
             report = Path(folder) / f"{name}.jsonl"
@@ -39,9 +40,13 @@ def main() -> int:
             for line in report.read_text().splitlines() if report.exists() else []:
                 row = json.loads(line)
                 counts[row["outcome"]] += 1
+                longest.append((row["s"], row["test"]))
                 if row["outcome"] == "skipped":
                     reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
             print(f"== {name}: {'failed' if name in failed else 'ok'}, {seconds:.0f} s", flush=True)
+    print("\nThe longest:")
+    for seconds, test in sorted(longest, reverse=True)[:15]:
+        print(f"  {seconds:6.1f} s  {test}")
     print(f"\nNot run: {counts['skipped']} tests" + (":" if reasons else "."))
     for reason, count in sorted(reasons.items()):
         print(f"  {count:4d}  {reason}")

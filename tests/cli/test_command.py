@@ -40,8 +40,8 @@ FAILURE = [
 
 @pytest.mark.parametrize("command", [c.__name__ for c in COMMANDS])
 def test_every_command_takes_the_stack_first_and_refuses_an_unknown_one(slipway: Command, command: str) -> None:
-    more = ["vertical"] if command == "switch" else []
-    said = slipway(command, "locl", *more)
+    more = {"switch": ["vertical"], "render": ["out"]}
+    said = slipway(command, "locl", *more.get(command, []))
     assert said.code == USAGE
     assert "stack 'locl'" in said.err
     assert "Did you mean 'local'?" in said.err

@@ -62,8 +62,13 @@ def counted(rules: Sequence[Rule], which: Sequence[int], after: Sequence[Fault])
 
 def killed(before: Sequence[Rule], after: Sequence[Rule]) -> bool:
     """Whether a rule killed the engine in the run between."""
-    pairs = zip(before, after, strict=True)
-    return any(a.fault.kind == "killed" and a.fault.acts and a.fault.seen > b.fault.seen for b, a in pairs)
+    return any(a.fault.kind == "killed" and _acted(b.fault, a.fault) for b, a in zip(before, after, strict=True))
+
+
+def _acted(before: Fault, after: Fault) -> bool:
+    """Whether it struck between two counts: operations that ran beside the struck one are counted after it."""
+    passed = max(before.seen, after.skip)
+    return after.seen > passed and (after.times == 0 or passed < after.skip + after.times)
 
 
 def _rule(text: str, phases: Sequence[str]) -> Rule:

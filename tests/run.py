@@ -18,9 +18,14 @@ TIERS = (  # name, marker expression, workers
 )
 
 
+def _workers(count: int) -> list[str]:
+    """A worker that has nothing left takes from the others: the long tests of one file come one after the other."""
+    return ["-n", str(count), "--dist", "worksteal"] if count else []
+
+
 def run(name: str, marker: str, workers: int, report: Path) -> tuple[int, float]:
     started = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", marker, *(["-n", str(workers)] if workers else [])]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marker, *_workers(workers)]
     print(f"== {name}: {' '.join(command[1:])}", flush=True)
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, "SLIPWAY_TEST_REPORT": str(report)}).returncode
     return code, time.monotonic() - started

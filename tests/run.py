@@ -19,8 +19,8 @@ TIERS = (  # name, marker expression, workers
 
 
 def _workers(count: int) -> list[str]:
-    """A worker that has nothing left takes from the others: the long tests of one file come one after the other."""
-    return ["-n", str(count), "--dist", "worksteal"] if count else []
+    """Options of the parallel tiers."""
+    return ["-n", str(count)] if count else []
 
 
 def run(name: str, marker: str, workers: int, report: Path) -> tuple[int, float]:

@@ -23,7 +23,8 @@ from google.cloud.bigtable.data.row_filters import (
     TimestampRangeFilter,
 )
 
-from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
+from serving.features_google import known
+from serving.features_types import FeatureStoreError, ThrottledError
 
 QUALIFIER = b"v"
 
@@ -73,17 +74,6 @@ class BigtableStore:
             oldest = datetime.now(UTC) - timedelta(seconds=self._ttl_s)
             chain.append(TimestampRangeFilter(start=oldest))
         return RowFilterChain(filters=chain)
-
-
-def known(error: exceptions.GoogleAPICallError) -> FeatureStoreError:
-    """What Google's clients raise, as what the look-up knows."""
-    if isinstance(error, exceptions.DeadlineExceeded):
-        return SlowError("the feature store did not answer in time")
-    if isinstance(error, exceptions.ServiceUnavailable):
-        return GoneError(f"the feature store cannot be reached: {error.message}")
-    if isinstance(error, exceptions.ResourceExhausted | exceptions.Aborted):
-        return ThrottledError(f"the feature store was asked too much: {error.message}")
-    return FeatureStoreError(f"the feature store refused: {error.message}")
 
 
 def connect(url: str, *, deadline_s: float, password: str | None = None, ca: str | None = None) -> BigtableStore:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from google.api_core import exceptions
 from google.cloud import firestore
 
-from serving.features_types import FeatureStoreError, GoneError, SlowError, ThrottledError
+from serving.features_google import known
 
 VALUE, EXPIRES = "v", "expires"
 
@@ -33,7 +33,7 @@ class FirestoreStore:
                 if VALUE in content and content.get(EXPIRES, now + timedelta(seconds=1)) > now:
                     found[ids[document.id]] = content[VALUE]
         except exceptions.GoogleAPICallError as e:
-            raise _known(e) from e
+            raise known(e) from e
         return found
 
     def write(self, items: Mapping[str, bytes], ttl_s: int | None, seconds: float) -> None:
@@ -44,20 +44,10 @@ class FirestoreStore:
         try:
             batch.commit(retry=None, timeout=seconds)
         except exceptions.GoogleAPICallError as e:
-            raise _known(e) from e
+            raise known(e) from e
 
     def close(self) -> None:
         self._client.close()  # type: ignore[no-untyped-call]
-
-
-def _known(error: exceptions.GoogleAPICallError) -> FeatureStoreError:
-    if isinstance(error, exceptions.DeadlineExceeded):
-        return SlowError("the feature store did not answer in time")
-    if isinstance(error, exceptions.ServiceUnavailable):
-        return GoneError(f"the feature store cannot be reached: {error.message}")
-    if isinstance(error, exceptions.ResourceExhausted | exceptions.Aborted):
-        return ThrottledError(f"the feature store was asked too much: {error.message}")
-    return FeatureStoreError(f"the feature store refused: {error.message}")
 
 
 def connect(url: str, *, deadline_s: float, password: str | None = None, ca: str | None = None) -> FirestoreStore:

@@ -22,6 +22,16 @@ ID = Port(name="id", datatype="BYTES", dims=(1,))
 EMPTY_ID = "empty id"  # what the by-id model refuses before it asks the store: a probe that needs no store
 
 
+CLIENTS = {  # of a store -> the modules that speak to it
+    "redis": ("redis",),
+    "memorystore": ("redis",),
+    "elasticache": ("redis",),
+    "bigtable": ("bigtable", "google"),
+    "firestore": ("firestore", "google"),
+    "dynamodb": ("dynamodb",),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """Where the by-id models find features; `$NAME` in the url stands for a variable of the server's environment."""
@@ -231,8 +241,7 @@ def by_id_code(plan: Plan) -> dict[str, FileContent]:
 
 def client_files(store: str) -> tuple[str, ...]:
     """Our own modules that stand beside the model that looks features up."""
-    module = {"bigtable": "bigtable", "firestore": "firestore", "dynamodb": "dynamodb"}.get(store, "redis")
-    return ("__init__.py", "features.py", "features_types.py", f"features_{module}.py")
+    return ("__init__.py", "features.py", "features_types.py", *(f"features_{m}.py" for m in CLIENTS[store]))
 
 
 def probes(plan: Plan, served: Iterable[Served], store: Store | None) -> Iterator[InferProbe]:

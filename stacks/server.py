@@ -8,6 +8,7 @@ from pathlib import Path
 import pulumi
 
 from infra.plan import Plan
+from infra.stores.store import key_prefix
 from serving import triton
 from serving.container import ContainerSpec, FileContent
 from serving.upload import Upload
@@ -33,7 +34,7 @@ class Server:
         self._store: dict[str, object] = {}
         if wanted and wheels is not None:
             self._files["wheels"] = wheels
-            self._store["store"] = triton.Store(url="$SLIPWAY_STORE_URL", key_prefix=f"{stack}:features:")
+            self._store["store"] = triton.Store(url="$SLIPWAY_STORE_URL", key_prefix=key_prefix(stack))
 
     def uploads(self) -> Upload | None:
         found: Upload | None = self._kind.uploads(self._plan, project=self._project, **self._files)

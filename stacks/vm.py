@@ -8,6 +8,7 @@ from pathlib import Path
 import pulumi
 
 from infra.plan import Plan
+from infra.stores.store import key_prefix
 from serving.envoy import Entry, bootstrap
 from serving.process import HOME, NAME, OPEN, REPOSITORY, process
 from serving.triton import Store
@@ -24,7 +25,7 @@ def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, objec
     server_kind = registry.server(spec.server)
     ports = here.Ports.of(spec.port)
     store_kind = registry.store(spec.feature_store)
-    store = None if store_kind is None else Store(url=store_kind.url(ports), key_prefix=store_kind.key_prefix(stack))
+    store = None if store_kind is None else Store(url=store_kind.url(ports), key_prefix=key_prefix(stack))
     container = server_kind.container(
         plan, spec.cloud, name=NAME, project=project, models_path=REPOSITORY, ports=OPEN, home=HOME, store=store
     )

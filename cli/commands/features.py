@@ -60,6 +60,7 @@ def verify(
 
 def _transfer(session: Session, operation: str, source: Path | None, array: str, ids: str | None) -> dict[str, Any]:
     from cli.plans import specification
+    from infra.stores.store import key_prefix
 
     spec = specification(session.project, session.stack, {})
     if source is None and spec.features is not None and spec.features.source is not None:
@@ -71,7 +72,7 @@ def _transfer(session: Session, operation: str, source: Path | None, array: str,
     asked = {
         "operation": operation,
         "url": _url(session),
-        "prefix": f"{session.stack}:features:",
+        "prefix": key_prefix(session.stack),
         "source": str(source),
         "array": array,
         "ids": ids,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.plan import Kind, Plan
+from infra.stores.store import key_prefix
 
 if TYPE_CHECKING:
     import pulumi
@@ -24,10 +25,6 @@ KIND = Kind(
 def url(ports: Ports) -> str:
     """Where servers reach it."""
     return f"redis://127.0.0.1:{ports.redis}/0"
-
-
-def key_prefix(stack: str) -> str:
-    return f"{stack}:features:"
 
 
 def build(place: Place, plan: Plan) -> list[pulumi.Resource]:

@@ -22,6 +22,11 @@ MOVES = ("capacity", "capacity_bytes", "clusters", "data_bytes")  # recorded, an
 DELETE = "20m"  # instances of memory take minutes to go, and the network waits for them
 
 
+def key_prefix(stack: str) -> str:
+    """What the key of each entity begins with: who loads features and who looks them up have to agree."""
+    return f"{stack}:features:"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """A store that stands, as the servers reach it."""

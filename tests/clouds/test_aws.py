@@ -288,7 +288,7 @@ def test_ranges_of_zones_never_overlap_nor_move() -> None:
     ("events", "uri", "reason"),
     [
         ((), "s3://weights/team/digits", None),
-        (("bucket-empty",), "s3://weights/team/digits", "nothing is stored under s3://weights/team/digits"),
+        (("bucket-empty",), "s3://weights/team/digits", "s3://weights/team/digits is empty"),
         (("bucket-absent",), "s3://weights/team/digits", "bucket weights cannot be read"),
         ((), "gs://weights/digits", "no address of S3"),
     ],

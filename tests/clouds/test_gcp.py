@@ -15,8 +15,8 @@ for _package in ("pulumi_gcp", "pulumi_kubernetes"):
 
 from infra.catalog import load  # noqa: E402
 from infra.clouds.gcp.firewall import sources  # noqa: E402
-from infra.clouds.gcp.models import lacking  # noqa: E402
 from infra.clouds.gcp.pools import gpus, system_zones  # noqa: E402
+from infra.clouds.models import lacking  # noqa: E402
 from infra.plan import Kinds, Plan, make_plan  # noqa: E402
 from infra.plan.flows import flows  # noqa: E402
 from infra.spec import parse  # noqa: E402

@@ -11,6 +11,7 @@ import pulumi_aws as aws
 from infra.clouds.aws.facts import whole
 from infra.clouds.aws.here import Here
 from infra.clouds.aws.policies import late_document
+from infra.clouds.models import lacking
 from infra.clouds.site import ModelFiles
 
 ROLE = "models"
@@ -118,9 +119,4 @@ def model_missing(provider: aws.Provider, storage_uri: str) -> str | None:
         listed = aws.s3.get_objects(bucket=bucket, prefix=prefix, opts=pulumi.InvokeOptions(provider=provider))
     except Exception as e:  # the SDK raises a bare Exception with the provider's words
         return f"bucket {bucket} cannot be read: {str(e).strip().splitlines()[0]}"
-    versions = [k for k in listed.keys if re.fullmatch(r"\d+/.+", k.removeprefix(prefix))]
-    if versions:
-        return None
-    if not listed.keys:
-        return f"nothing is stored under {storage_uri}"
-    return f"no version folder is under {storage_uri}: {listed.keys[0]} is, and {prefix}1/… is needed"
+    return lacking(storage_uri, [k.removeprefix(prefix) for k in listed.keys])

@@ -120,6 +120,11 @@ def _tls(here: Here) -> compute.RegionSslPolicy:
     )
 
 
+def _zone(group: str) -> str:
+    """Of an instance group's address."""
+    return group.split("/zones/")[1].partition("/")[0]
+
+
 def _port(b: Balancer, name: str, node_port: int) -> compute.ForwardingRule:
     """One port of the entry: named port on each group, health check, backend service, proxy, forwarding rule."""
     here = b.here
@@ -127,8 +132,8 @@ def _port(b: Balancer, name: str, node_port: int) -> compute.ForwardingRule:
     named = [
         compute.InstanceGroupNamedPort(
             f"{role}-{zone}",
-            group=b.groups.apply(lambda urls, i=i: urls[i]),  # type: ignore[misc]
-            zone=b.groups.apply(lambda urls, i=i: urls[i].split("/zones/")[1].partition("/")[0]),  # type: ignore[misc]
+            group=b.groups[i],
+            zone=b.groups[i].apply(_zone),
             name=role,
             port=node_port,
             opts=here.on(),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pulumi
 from pulumi_gcp import storage
 
 from infra.clouds.gcp.facts import whole
 from infra.clouds.gcp.here import Here
+from infra.clouds.models import lacking
 from infra.clouds.site import ModelFiles
-
-_VERSION = re.compile(r"[0-9]+/.")
 
 
 def bucket(here: Here) -> storage.Bucket:
@@ -67,14 +65,3 @@ def missing(here_provider: pulumi.ProviderResource, uri: str) -> str | None:
             return f"there is no bucket {name}, or it is not yours to read"
         raise
     return lacking(uri, [o.name.removeprefix(prefix) for o in found.bucket_objects or ()])
-
-
-def lacking(uri: str, names: Sequence[str]) -> str | None:
-    """What of a model's folder is not there: a server reads version folders, such as 1/model.onnx."""
-    files = [n for n in names if n and not n.endswith("/")]
-    if not files:
-        return f"{uri} is empty"
-    if not any(_VERSION.match(n) for n in files):
-        seen = ", ".join(sorted(files)[:3])
-        return f"{uri} has no version folder, such as 1/; it has {seen}"
-    return None

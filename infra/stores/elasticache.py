@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra.plan import Kind, Plan
 from infra.plan import store as sizes
-from infra.stores import alarms
+from infra.stores import alarms, machine_secrets
 from infra.stores.store import PASSWORD, URL, Site, Store, recorded_fields
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
     }
     watched = alarms.amazon(site, KIND.name, nodes, group)
     url = group.primary_endpoint_address.apply(lambda host: f"rediss://{host}:{kept['port']}/0")
+    password = machine_secrets.amazon(site, PASSWORD, token)
     return Store(
         kind=KIND.name,
         url=url,
         port=PORT,
         env={URL: url},
         secrets={PASSWORD: _secret(token)},
+        machine_secrets=password.names,
+        machine_grants=password.grants,
         ranges=list(ground.private_ranges),  # its nodes stand in the same private subnets
         after=[group, *rules, *watched],
         fingerprint=site.fingerprint(kept, url),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra.plan import Kind, Plan
 from infra.plan import store as sizes
-from infra.stores import alarms
+from infra.stores import alarms, machine_secrets
 from infra.stores.store import CA, PASSWORD, URL, Site, Store, recorded_fields
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
     watched = alarms.google(site, KIND.name, [its], instance)
     certificates = instance.server_ca_certs.apply(lambda found: "\n".join(c.cert or "" for c in found or []))
     url = instance.host.apply(lambda host: f"rediss://{host}:{TLS_PORT}/0")
+    machines = plan.spec.shape == "vm"  # pods get it from their cluster
+    password = machine_secrets.google(site, PASSWORD, instance.auth_string) if machines else None
     return Store(
         kind=KIND.name,
         url=url,
@@ -74,7 +76,9 @@ def build(ground: Ground, plan: Plan, recorded: Mapping[str, object] | None = No
         env={URL: url, CA: certificates},
         secrets={PASSWORD: pulumi.Output.secret(instance.auth_string)},
         ranges=[instance.host.apply(lambda host: f"{host}/32")],
-        after=[instance, *watched],
+        machine_secrets=password.names if password else {},
+        machine_grants=password.grants if password else (),
+        after=[instance, *(password.after if password else ()), *watched],
         fingerprint=site.fingerprint(kept, url),
     )
 

@@ -40,6 +40,8 @@ class Store:
     ranges: Sequence[pulumi.Input[str]] = ()  # addresses (CIDR); none: an API of the cloud, at 443
     grants: Sequence[Grant] = ()  # of the servers: they look up
     writers: Sequence[Grant] = ()  # of what loads features
+    machine_secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)  # variable -> name in the cloud
+    machine_grants: Sequence[Grant] = ()  # of machines, which read these secrets by themselves
     after: Sequence[pulumi.Resource] = ()
 
 

@@ -117,6 +117,12 @@ def _memorystore(stack: Stack, outputs: dict[str, Any]) -> None:
     assert outputs["secrets"]["SLIPWAY_STORE_PASSWORD"] not in json.dumps([outputs["url"], outputs["env"]])
     assert "BEGIN CERTIFICATE" in outputs["env"]["SLIPWAY_STORE_CA"]
     assert [r.rpartition("/")[2] for r in outputs["ranges"]] == ["32"]
+    named = outputs["machine_secrets"]["SLIPWAY_STORE_PASSWORD"]
+    assert named == "projects/slipway-test/secrets/dev-store-password/versions/latest"
+    member = stack.inputs("gcp:secretmanager/secretIamMember:SecretIamMember")
+    assert member["role"] == "roles/secretmanager.secretAccessor"
+    version = stack.inputs("gcp:secretmanager/secretVersion:SecretVersion")
+    assert outputs["secrets"]["SLIPWAY_STORE_PASSWORD"] not in json.dumps(version), "encrypted in the state"
 
 
 def _bigtable(stack: Stack, outputs: dict[str, Any]) -> None:
@@ -154,6 +160,13 @@ def _elasticache(stack: Stack, outputs: dict[str, Any]) -> None:
     group = stack.inputs("aws:elasticache/replicationGroup:ReplicationGroup")
     assert group["transitEncryptionEnabled"] is True
     assert group["atRestEncryptionEnabled"] is True
+    named = outputs["machine_secrets"]["SLIPWAY_STORE_PASSWORD"]
+    assert named == "/slipway/dev-store-password"
+    (statement,) = json.loads(stack.inputs("aws:iam/rolePolicy:RolePolicy", "store-password-servers-0")["policy"])[
+        "Statement"
+    ]
+    assert statement["Action"] == ["ssm:GetParameter"]
+    assert statement["Resource"][0].endswith(f"parameter{named}")
 
 
 SERVERS_GET: dict[str, Callable[[Stack, dict[str, Any]], None]] = {

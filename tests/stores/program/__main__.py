@@ -116,6 +116,9 @@ async def main():
     for name, principal, grants in zip(IDENTITIES, principals, (store.grants, store.writers), strict=True):
         for i, grant in enumerate(grants):
             grant.bind(f"{name}-{i}", principal)
+    for i, grant in enumerate(store.machine_grants):
+        grant.bind(f"servers-{i}", principals[0])
+    pulumi.export("machine_secrets", store.machine_secrets)
     pulumi.export("url", store.url)
     pulumi.export("env", store.env)
     pulumi.export("secrets", store.secrets)

@@ -22,6 +22,7 @@ class Boot:
     startup_s: int  # from the order for a machine to its first answer, at the longest: autohealing waits so long
     drain_s: int  # from the order to go until it is gone, at the longest
     spot_notice_s: int = 0  # what the drain may take on a machine that is taken back
+    after: Sequence[pulumi.Resource] = ()  # what must be there before a machine starts: model files, store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class MachineSite(Protocol):
     comes after it."""
 
     ground: Ground
+    log_group: pulumi.Input[str] | None  # aws: where the servers' output goes; None: the cloud knows by itself
 
     def __init__(self, plan: Plan, *, stack: str) -> None: ...
 
@@ -68,16 +70,26 @@ class MachineSite(Protocol):
         """Why the model at that address cannot be served; None: it is there. By an invoke, in preview as well."""
         ...
 
+    def image(self, pool: Pool) -> str:
+        """The name of the machines' boot image: another one is another generation. Before `build` as well."""
+        ...
+
     def prepare(self, ports: Mapping[str, int], ready_path: str, longest_s: float) -> None:
         """What groups must be told of the entry before it stands (aws: balancer, listeners and target groups, which
-        an auto scaling group joins by itself). Before the first `group`."""
+        an auto scaling group joins by itself). Before the first `group`. The path is one that every generation that
+        stands answers with 200 when it is ready."""
         ...
 
     def group(self, plan: Plan, pool: Pool, generation: str, boot: Boot, identity: MachineIdentity) -> ServingGroup:
         """Template, group, autoscaler of one pool; the generation's digest stands in every logical and physical name.
-        `plan` is the generation's own: of an old generation that still stands it is the recorded one."""
+        `plan` is the generation's own: of an old generation that still stands it is the recorded one, and the same
+        call must then give the same resources. Autohealing asks for the boot's own ready path."""
         ...
 
     def entry(self, groups: Sequence[ServingGroup]) -> EntryAddress:
         """The load balancer in front of all groups, per request."""
+        ...
+
+    def tunnel(self, groups: Sequence[ServingGroup], port: int) -> Sequence[pulumi.Input[str]]:
+        """Commands that open a way to the port of one machine from where no route leads into the network."""
         ...

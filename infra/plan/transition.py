@@ -1,13 +1,17 @@
-"""From one plan to the next, as data: what is added, moved and removed, what it takes on the way, what is refused."""
+"""From one plan to the next, as data: what is added, moved and removed, what it takes on the way, what is refused.
+
+Where a cloud keeps all backends of a balancer in one resource, the first of two updates leaves the old generations
+standing beside the new one (`standing`), and the second retires them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.plan.facts import drain_s, fact
 from infra.plan.types import Plan, Pool
-from infra.spec import Fix, Problem, to_values
+from infra.spec import Fix, Problem, Spec, to_values
 from infra.spec.problems import problem
 
 # Of the stack, not of a generation: key -> what would be lost or move, and the way to get there all the same.
@@ -27,7 +31,7 @@ FIXED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """What happens between two plans; `kind` is none, create, resize or generation."""
+    """What happens between two plans; `kind` is none, create, resize, generation, or retire: what was old goes."""
 
     kind: str
     from_generation: str | None
@@ -55,32 +59,43 @@ class Transition:
         )
 
 
-def transition(old: Plan | None, new: Plan) -> Transition:
-    """What has to happen when `old` runs and `new` is wanted."""
-    kind = _kind(old, new)
-    leaving = old.pools if old is not None and kind == "generation" else ()
-    minutes = _minutes(new) if kind in ("create", "generation") else 0.0
+def transition(old: Plan | None, new: Plan, standing: Sequence[Plan] = ()) -> Transition:
+    """What has to happen when `old` runs and `new` is wanted; `standing` are older ones that no update retired yet."""
+    kind = _kind(old, new, standing)
+    gone = [*([old] if old is not None and kind == "generation" else []), *standing]
+    gone = [p for p in gone if kind == "retire" or p.generation != new.generation]
+    leaving = tuple(pool for p in gone for pool in p.pools)
+    minutes = _minutes(new) if kind in ("create", "generation") else drain_s(new.spec) / 60 if kind == "retire" else 0.0
+    made = kind in ("create", "generation") and all(p.generation != new.generation for p in standing)
     return Transition(
         kind=kind,
         from_generation=old.generation if old else None,
         to_generation=new.generation,
-        added=(*_named(new.pools), f"serving {new.generation}") if kind in ("create", "generation") else (),
+        added=(*_named(new.pools), f"serving {new.generation}") if made else (),
         moved={"resize": ("replicas",), "generation": ("entry endpoints",)}.get(kind, ()),
-        removed=(f"serving {old.generation}", *_named(leaving)) if old and leaving else (),
+        removed=(*(f"serving {p.generation}" for p in gone), *_named(leaving)) if leaving else (),
         surge=tuple(sorted(_nodes(leaving).items())),
         quota=tuple(sorted(_units((*leaving, *new.pools)).items())),
         extra_usd=sum(p.max_nodes * p.usd_per_hour for p in leaving) * minutes / 60,
         expected_minutes=round(minutes, 1),
-        updates=2 if kind == "generation" and (new.spec.cloud, new.spec.shape) == ("gcp", "vm") else 1,
+        updates=2 if kind == "generation" and one_list(new.spec) else 1,
         refused=tuple(_refused(old, new)) if old else (),
     )
 
 
-def _kind(old: Plan | None, new: Plan) -> str:
+def one_list(spec: Spec) -> bool:
+    """Whether the balancer's backends are one list in one resource: a group in it cannot be made and another deleted in
+    one update without a moment when neither serves."""
+    return (spec.cloud, spec.shape) == ("gcp", "vm")
+
+
+def _kind(old: Plan | None, new: Plan, standing: Sequence[Plan]) -> str:
     if old is None:
         return "create"
     if old.generation != new.generation:
         return "generation"
+    if standing:
+        return "retire"
     counts = [[(p.min_nodes, p.max_nodes) for p in x.pools] for x in (old, new)]
     same = counts[0] == counts[1] and (old.replicas.min, old.replicas.max) == (new.replicas.min, new.replicas.max)
     return "none" if same else "resize"

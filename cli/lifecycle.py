@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli import plans
-from cli.engines.base import Command, Outcome, pending
+from cli.engines.base import Command, Event, Outcome, pending
 from cli.errors import REFUSED, USAGE, CliError
 from cli.progress import Progress, counted
 from cli.session import Session, print_json
@@ -15,7 +16,7 @@ from cli.session import Session, print_json
 if TYPE_CHECKING:
     from infra.plan import Plan
 
-HIDDEN = ("plan", "next")  # outputs that are told in words
+HIDDEN = ("plan", "next", "machines")  # outputs that are told in words, or mean nothing to a person
 
 
 def ready(session: Session, changed: Mapping[str, str]) -> Plan:
@@ -50,12 +51,16 @@ def preflight(session: Session, plan: Plan) -> None:
         raise CliError([str(f) for f in faults], USAGE)
 
 
-def say_transition(session: Session, plan: Plan) -> None:
-    """From what the last update recorded to what is wanted now."""
+def say_transition(session: Session, plan: Plan) -> str:
+    """From what the last update recorded to what is wanted now; what the program will say of it once more."""
     from infra.plan import transition
+    from stacks.past import announcement
 
-    for line in plans.lines(transition(plans.recorded(session.outputs()), plan)):
+    outputs = session.outputs()
+    change = transition(plans.recorded(outputs), plan, plans.standing(outputs))
+    for line in plans.lines(change):
         session.say(f"  {line}")
+    return announcement(change)
 
 
 def settle(session: Session) -> None:
@@ -65,13 +70,52 @@ def settle(session: Session) -> None:
             session.say(f"settled: {line}")
 
 
-def run(session: Session, command: Command, changed: Mapping[str, str] | None = None) -> Outcome:
-    """Runs the engine with progress; a failure raises after every error was gathered."""
+def run(session: Session, command: Command, changed: Mapping[str, str] | None = None, *, told: str = "") -> Outcome:
+    """Runs the engine with progress; `told`: a message of the program that a person has read already."""
     stream = sys.stderr if session.json else sys.stdout
     with Progress(stream, doing=f"{command} {session.stack}") as progress:
-        outcome = session.engine.run(command, session.stack, changed or {}, progress.hear)
+
+        def hear(event: Event) -> None:
+            if not (told and event.kind == "message" and event.text.strip() == told):
+                progress.hear(event)
+
+        outcome = session.engine.run(command, session.stack, changed or {}, hear)
     session.say(f"{command} {session.stack}: {counted(outcome.changes, command == 'preview')}")
     return outcome
+
+
+def retire(session: Session, first: Outcome, plan: Plan) -> Outcome:
+    """The second update of a switch, where there is one; until the new machines are healthy old and new serve."""
+    if not first.ok or not plans.standing(first.outputs):
+        return first
+    lacking = _unhealthy(session, first.outputs, plan)
+    return run(session, "up") if not lacking else replace(first, ok=False, errors=(*lacking, NOTHING_TAKEN))
+
+
+def may_retire(session: Session, plan: Plan) -> None:
+    """Before an update that takes old machines away, because an earlier one made the new ones: do those serve?"""
+    outputs = session.outputs()
+    now = plans.recorded(outputs)
+    if now is None or now.generation != plan.generation or not plans.standing(outputs):
+        return
+    lacking = _unhealthy(session, outputs, plan)
+    if lacking:
+        raise CliError([*lacking, NOTHING_TAKEN])
+
+
+NOTHING_TAKEN = "so nothing was taken away: old and new serve, and both are paid for"
+
+
+def _unhealthy(session: Session, outputs: Mapping[str, Any], plan: Plan) -> list[str]:
+    """What the load balancer still lacks after the longest start of a machine."""
+    from cli import balancer
+
+    found = balancer.backends(session.engine.export(session.stack), str(outputs["generation"]))
+    if not found:
+        return [f"no machine of generation {outputs['generation']} is behind the load balancer"]
+    limit = plan.serving.startup_budget_s
+    session.say(f"waiting up to {limit} s until the load balancer reports the new machines healthy")
+    return balancer.wait(found, balancer.asking(), within_s=limit, tell=lambda text: session.say(f"  {text}"))
 
 
 def finish(session: Session, outcome: Outcome, failed_hint: str = "") -> None:

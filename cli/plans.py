@@ -65,6 +65,16 @@ def recorded(outputs: Mapping[str, Any]) -> Plan | None:
         return None
 
 
+def standing(outputs: Mapping[str, Any]) -> list[Plan]:
+    """Plans of older generations of machines that the last update left beside its own, as far as they can be read."""
+    from stacks.standing import unpack
+
+    try:
+        return [unpack(record).plan for record in (outputs.get("machines") or ())[1:]]
+    except ValueError:
+        return []
+
+
 def lines(change: Transition) -> list[str]:
     """A transition for a person."""
     if change.kind == "none":
@@ -72,6 +82,10 @@ def lines(change: Transition) -> list[str]:
     steps = (("add", change.added), ("move", change.moved), ("remove", change.removed))
     said = [f"{word:<6} {', '.join(names)}" for word, names in steps if names]
     said += [f"surge  {count} x {machine} while old and new both stand" for machine, count in change.surge]
+    if change.updates > 1:
+        said.append(
+            "in two updates: the old ones go with the second, when the load balancer reports the new ones healthy"
+        )
     return [*said, f"about {change.expected_minutes:g} min, ${change.extra_usd:.2f} extra"]
 
 

@@ -72,7 +72,7 @@ def pod(
         **({MODELS: Folder(mib=2 * size_mib + shape["temporary_mib"])} if init else {}),
     }
     last = plan.models[-1].name
-    ready, live = f"/v1/models/{last}/metadata", f"/v1/models/{last}"
+    ready, live = ready_path(last), f"/v1/models/{last}"
     # It has no handler for SIGTERM: what is under way ends while it still serves, and then it is killed.
     pre_stop = pod_shape.seen_going_s(plan) + plan.serving.exit_timeout_s
     return ContainerSpec(
@@ -109,6 +109,11 @@ def pod(
 def served_names(plan: Plan) -> tuple[str, ...]:
     """Every model that a client may ask, in the plan's order."""
     return tuple(dict.fromkeys(m.name for m in plan.models))
+
+
+def ready_path(name: str) -> str:
+    """HTTP 200 when a version of that model is there; the model's own address answers while it still loads."""
+    return f"/v1/models/{name}/metadata"
 
 
 def _config(plan: Plan, pool: Pool, *, synced: bool) -> dict[str, str]:

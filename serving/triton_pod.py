@@ -71,7 +71,7 @@ def pod(
     places, init = _places(plan, served, uploaded, synced, code=store is not None)
     startup_s, folders = _startup_s(plan), _folders(plan, synced)
     start = _start(plan, pool, served, list(places), cached=cached, store=store)
-    ready = f"/v2/models/{served[-1].model.name}/ready"
+    ready = ready_path(served[-1].model.name)
     pre_stop = pod_shape.seen_going_s(plan)
     return ContainerSpec(
         name="server",
@@ -121,6 +121,11 @@ def _folders(plan: Plan, synced: bool) -> dict[str, Folder]:
 def served_names(plan: Plan) -> tuple[str, ...]:
     """Every model that a client may ask, in the plan's order; the versions of a name are one model."""
     return tuple(dict.fromkeys(m.name for m in plan.models))
+
+
+def ready_path(name: str) -> str:
+    """HTTP 200 when that model is loaded; the last one's says that all are."""
+    return f"/v2/models/{name}/ready"
 
 
 def config_of(container: ContainerSpec) -> list[dict[str, object]]:

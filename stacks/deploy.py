@@ -26,14 +26,14 @@ async def _deploy() -> None:
     past = await recall()
     held = protect.hold(spec, past.store)
     plan = make_plan(held.spec, registry.kinds(), registry.catalog(spec.cloud))
-    change = transition(past.plan, plan)
+    change = transition(past.plan, plan, [g.plan for g in past.machines[1:]])
     announce(past, change)
     missing = registry.unbuilt(spec)
     refused = [*change.refused, *_store(plan, past.store, held.notes), *([missing] if missing else [])]
     if refused:
         raise SpecError(refused)
-    blueprint = registry.blueprint(spec.shape)
-    stack = blueprint.build(plan, stack=pulumi.get_stack(), project=config.project(), recorded=past.store)
+    blueprint = registry.blueprint(spec)
+    stack = blueprint.build(plan, stack=pulumi.get_stack(), project=config.project(), past=past)
     outputs.export(stack)
 
 

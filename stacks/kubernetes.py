@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from infra.clouds.site import EntryAddress, Grant, KubernetesSite, ModelFiles
+from infra.clouds.site import EntryAddress, KubernetesSite
 from infra.plan import Plan
-from infra.spec import Problem, SpecError
-from infra.spec.problems import problem
+from infra.spec import SpecError
 from infra.stores.store import Store
 from serving import kubernetes as serving
 from stacks import registry
@@ -17,15 +16,17 @@ from stacks.batch import run_batch
 from stacks.cluster import Ground, ground
 from stacks.entry import enter
 from stacks.generation import groups, places, serve
+from stacks.models import absent, reads
 from stacks.objects import Objects
 from stacks.outputs import StackOutputs
+from stacks.past import Past
 from stacks.server import Server
 
 DASHBOARDS = ["kubectl -n slipway-system port-forward service/prometheus-server 9090 (then http://127.0.0.1:9090)"]
 MODELS = "MODELS"  # stands for the address of uploaded files where only the shape of a container is asked for
 
 
-def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, object] | None) -> StackOutputs:
+def build(plan: Plan, *, stack: str, project: Path, past: Past) -> StackOutputs:
     """Declares everything from the plan; what is wrong with a model is said before the first resource."""
     server = Server(plan, project, stack)
     upload = server.uploads()
@@ -38,9 +39,9 @@ def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, objec
     site.build()
     models = None if upload is None else site.upload(server.assets(upload), upload.digest)
     kind = registry.store(plan.spec.feature_store)
-    store: Store | None = None if kind is None else kind.build(site.ground, plan, recorded)
+    store: Store | None = None if kind is None else kind.build(site.ground, plan, past.store)
     objects = Objects(site.kubernetes)
-    grants = [*_reads(plan, models), *(store.grants if store else ())]
+    grants = [*reads(plan, models), *(store.grants if store else ())]
     identity = site.identity(serving.NAMESPACE, serving.SERVERS, grants)
     given = Ground(plan=plan, stack=stack, store=store, annotations=identity.annotations, container=shapes[0])
     standing = ground(objects, site, given)
@@ -84,24 +85,3 @@ def _outputs(
         generation=generation,
         next=[f"slipway {verb} {stack}" for verb in ("status", "predict", "load", "switch", "destroy")],
     )
-
-
-def absent(site: KubernetesSite, plan: Plan, stack: str) -> list[Problem]:
-    """Models whose bucket does not have them, each with the way to put it there."""
-    found = []
-    for model in plan.models:
-        if "://" not in model.storage_uri:
-            continue
-        why = site.model_missing(model.storage_uri)
-        if why is not None:
-            index = plan.spec.models.index(model)
-            way = f"run `slipway models push {stack} {model.name}=PATH`, or set storage_uri to a local path"
-            found.append(problem(("models", index, "storage_uri"), f"{model.storage_uri}: {why}", to_fix=way))
-    return found
-
-
-def _reads(plan: Plan, models: ModelFiles | None) -> list[Grant]:
-    """Each bucket that a model is read from."""
-    buckets = {m.storage_uri.split("/")[2] for m in plan.models if "://" in m.storage_uri}
-    own = [] if models is None else [Grant(kind="read_bucket", target=models.bucket)]
-    return [*own, *(Grant(kind="read_bucket", target=b) for b in sorted(buckets))]

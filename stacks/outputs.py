@@ -13,11 +13,11 @@ class StackOutputs:
     """Every output, by its name; what a stack has not is not exported."""
 
     url_http: pulumi.Input[str]
-    url_grpc: pulumi.Input[str]
+    url_grpc: pulumi.Input[str]  # empty: the entry has none
     plan: dict[str, object]
     models: Sequence[str]
-    generation: str
-    next: Sequence[str]
+    generation: pulumi.Input[str]
+    next: Sequence[pulumi.Input[str]]
     reachable_from: str | None = None  # from where the addresses answer
     url_metrics: Sequence[pulumi.Input[str]] | None = None
     url_admin: pulumi.Input[str] | None = None
@@ -25,6 +25,8 @@ class StackOutputs:
     kubeconfig_command: pulumi.Input[str] | None = None
     dashboards: Sequence[str] | None = None
     store: Mapping[str, object] | None = None  # what a later update compares its own store with
+    machines: Sequence[pulumi.Input[str]] | None = None  # records of the generations that stand, the wanted one first
+    standing: str | None = None  # in words, what old ones cost and how they go
     usd_per_month: Mapping[str, float] | None = None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pulumi
 
 from infra.plan import Plan, Transition
 from infra.spec import SpecError
+from stacks.standing import Generation, unpack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class Past:
 
     plan: Plan | None
     store: Mapping[str, object] | None = None  # fields that a store was made with
+    generation: str | None = None
+    machines: tuple[Generation, ...] = ()  # groups of machines that stand, its own first
     note: str = ""
 
 
@@ -24,27 +27,36 @@ async def recall() -> Past:
     """Asks Pulumi for this stack's own outputs (works in preview and up; nothing the first time)."""
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
     itself = pulumi.StackReference(name)
-    recorded = await itself.get_output_details("plan")
-    store = (await itself.get_output_details("store")).value
-    if recorded.value is None:
-        return Past(plan=None, store=store)
+    found = {}
+    for key in ("plan", "store", "generation", "machines"):
+        found[key] = (await itself.get_output_details(key)).value
+    past = Past(plan=None, store=found["store"])
+    if found["plan"] is None:
+        return past
     try:
-        return Past(plan=Plan.from_json(recorded.value), store=store)
-    except (SpecError, KeyError, TypeError) as e:
+        plan = Plan.from_json(found["plan"])
+        machines = tuple(unpack(record) for record in found["machines"] or ())
+    except (SpecError, KeyError, TypeError, ValueError) as e:
         note = f"the recorded plan of an earlier version cannot be read ({e}); it is written anew"
-        return Past(plan=None, store=store, note=note)
+        return replace(past, note=note)
+    return replace(past, plan=plan, generation=found["generation"], machines=machines)
 
 
 def announce(past: Past, change: Transition) -> None:
     """The transition in words, before anything happens."""
     if past.note:
         pulumi.log.warn(past.note)
+    pulumi.log.info(announcement(change))
+
+
+def announcement(change: Transition) -> str:
+    """In one line, for whoever runs Pulumi; the command says it in its own way and leaves this out."""
     if change.kind == "none":
-        pulumi.log.info(f"Generation {change.to_generation} stays.")
-        return
+        return f"Generation {change.to_generation} stays."
     surge = "".join(f", {count} x {machine} more while both stand" for machine, count in change.surge)
+    second = "; what is removed goes with a second update" if change.updates > 1 else ""
     steps = [f"{word} {', '.join(names)}" for word, names in _steps(change) if names]
-    pulumi.log.info(f"{'; '.join(steps)}{surge}; about {change.expected_minutes:g} min, ${change.extra_usd:.2f} extra.")
+    return f"{'; '.join(steps)}{surge}{second}; about {change.expected_minutes:g} min, ${change.extra_usd:.2f} extra."
 
 
 def _steps(change: Transition) -> list[tuple[str, tuple[str, ...]]]:

@@ -22,8 +22,11 @@ STORES = {
 }
 SERVERS = {"triton": "serving.triton"}  # as a process of this machine
 PODS = {"triton": "serving.triton_pod", "tf-serving": "serving.tf_serving"}
-BLUEPRINTS = {"vm": "stacks.vm", "kubernetes": "stacks.kubernetes"}
-BUILT = {"local": "vm", "gcp": "kubernetes", "aws": "kubernetes"}  # the shape that each cloud can be built in
+BUILT = {  # the shapes that each cloud can be built in, and the blueprint of each
+    "local": {"vm": "stacks.vm"},
+    "gcp": {"kubernetes": "stacks.kubernetes"},
+    "aws": {"kubernetes": "stacks.kubernetes"},
+}
 
 
 def kinds() -> Kinds:
@@ -45,7 +48,7 @@ def unbuilt(spec: Spec) -> Problem | None:
     servers = SERVERS if spec.cloud == "local" else PODS
     parts: tuple[tuple[str, str, Collection[str]], ...] = (
         ("cloud", spec.cloud, CLOUDS),
-        ("shape", spec.shape, [BUILT.get(spec.cloud, "")]),
+        ("shape", spec.shape, BUILT.get(spec.cloud, ())),
         ("server", spec.server, servers),
         ("feature_store", spec.feature_store, ["none", *STORES]),
     )
@@ -73,12 +76,12 @@ def server(name: str) -> ModuleType:
 
 
 def pods(name: str) -> ModuleType:
-    """A server as pods."""
+    """A server as a container: of a pod, or of a machine."""
     return import_module(PODS[name])
 
 
-def blueprint(shape: str) -> ModuleType:
-    return import_module(BLUEPRINTS[shape])
+def blueprint(spec: Spec) -> ModuleType:
+    return import_module(BUILT[spec.cloud][spec.shape])
 
 
 def _facts(modules: Mapping[str, str]) -> dict[str, Kind]:

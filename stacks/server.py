@@ -1,4 +1,4 @@
-"""The model server of a Kubernetes stack: its pods, and the files of this machine that go into a bucket for it."""
+"""The model server of a stack in a cloud: its containers, and files of this machine that go into a bucket for it."""
 
 from __future__ import annotations
 
@@ -57,3 +57,9 @@ class Server:
             return pulumi.StringAsset(content.text)
         assert content.path is not None
         return pulumi.FileAsset(str(self._project / content.path))  # the program's own folder is another
+
+
+def ready_paths(plan: Plan) -> list[str]:
+    """Of each model that is served, in the order of loading."""
+    kind = registry.pods(plan.spec.server)
+    return [kind.ready_path(name) for name in kind.served_names(plan)]

@@ -1,8 +1,7 @@
-"""Blueprint of the shape vm: ground, store, servers, entry; the cloud says how each is made."""
+"""Blueprint of the shape vm on this machine: ground, store, servers, entry; the cloud says how each is made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
@@ -14,11 +13,12 @@ from serving.process import HOME, NAME, OPEN, REPOSITORY, process
 from serving.triton import Store
 from stacks import registry
 from stacks.outputs import StackOutputs
+from stacks.past import Past
 
 DRAIN_MARGIN_S = 5.0  # beyond the longest allowed request
 
 
-def build(plan: Plan, *, stack: str, project: Path, recorded: Mapping[str, object] | None) -> StackOutputs:
+def build(plan: Plan, *, stack: str, project: Path, past: Past) -> StackOutputs:
     """Declares everything from the plan. What is wrong with a model is said before the first resource."""
     spec = plan.spec
     here = registry.cloud(spec.cloud)

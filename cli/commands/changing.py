@@ -17,8 +17,8 @@ def preview(context: typer.Context, stack: STACK, settings: SET = None, as_json:
     changed = plans.overrides(settings or [])
     plan = lifecycle.ready(session, changed)
     session.say(plans.summary(plan))
-    lifecycle.say_transition(session, plan)
-    outcome = lifecycle.run(session, "preview", changed)
+    told = lifecycle.say_transition(session, plan)
+    outcome = lifecycle.run(session, "preview", changed, told=told)
     if as_json:
         return lifecycle.finish(session, outcome)
     return lifecycle.finish(session, outcome.silent())
@@ -36,6 +36,7 @@ def up(context: typer.Context, stack: STACK, settings: SET = None, yes: YES = Fa
     if plan.usd_per_month.max > 0:
         confirm(f"Up to ${plan.usd_per_month.max:.0f} a month. Go on?", yes)
     lifecycle.settle(session)
+    lifecycle.may_retire(session, plan)
     outcome = lifecycle.run(session, "up", changed)
     lifecycle.finish(session, outcome, f"To go on after the cause is gone: slipway up {stack}")
 
@@ -62,11 +63,12 @@ def switch(
         confirm(f"Up to ${plan.usd_per_month.max:.0f} a month instead of ${old.usd_per_month.max:.0f}. Go on?", yes)
     before = str(old.spec.scaling)
     session.say(f"{before} -> {scaling}: {plans.summary(plan)}")
-    lifecycle.say_transition(session, plan)
+    told = lifecycle.say_transition(session, plan)
     ((key, value),) = changed.items()
     configfile.write_key(session.project.config_file(stack), key, value)
     lifecycle.settle(session)
-    outcome = lifecycle.run(session, "up")
+    lifecycle.may_retire(session, plan)
+    outcome = lifecycle.retire(session, lifecycle.run(session, "up", told=told), plan)
     back = before if before != scaling else {"horizontal": "vertical"}.get(scaling, "horizontal")
     lifecycle.finish(session, outcome, f"To go back: slipway switch {stack} {back}. To go on: slipway up {stack}")
 

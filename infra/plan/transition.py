@@ -74,8 +74,8 @@ def transition(old: Plan | None, new: Plan, standing: Sequence[Plan] = ()) -> Tr
         added=(*_named(new.pools), f"serving {new.generation}") if made else (),
         moved={"resize": ("replicas",), "generation": ("entry endpoints",)}.get(kind, ()),
         removed=(*(f"serving {p.generation}" for p in gone), *_named(leaving)) if leaving else (),
-        surge=tuple(sorted(_nodes(leaving).items())),
-        quota=tuple(sorted(_units((*leaving, *new.pools)).items())),
+        surge=tuple(sorted(_nodes(leaving).items())) if kind == "generation" else (),
+        quota=tuple(sorted(_units((*leaving, *new.pools)).items())),  # of retiring ones as well: they still count
         extra_usd=sum(p.max_nodes * p.usd_per_hour for p in leaving) * minutes / 60,
         expected_minutes=round(minutes, 1),
         updates=2 if kind == "generation" and one_list(new.spec) else 1,

@@ -262,7 +262,9 @@ def test_a_past_that_cannot_be_read_is_said() -> None:
     assert declared(run({}, past={"plan": {"version": 0}}))
 
 
-@pytest.mark.parametrize("table", [registry.CLOUDS, registry.STORES, registry.SERVERS, registry.BLUEPRINTS])
+@pytest.mark.parametrize(
+    "table", [registry.CLOUDS, registry.STORES, registry.SERVERS, registry.PODS, *registry.BUILT.values()]
+)
 def test_registry_names_what_exists(table: dict[str, str]) -> None:
     """Each line of the registry can be imported."""
     import importlib

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from infra.plan.bill import Bill
-from infra.plan.facts import drain_s, fact, spot_fits, spot_notice_s, startup_s
+from infra.plan.facts import drain_s, fact, limit, spot_fits, spot_notice_s, startup_s
 from infra.plan.generation import digest
 from infra.plan.infeasible import over_budget, unplanned
 from infra.plan.local import settings
@@ -129,9 +129,11 @@ def _pools(spec: Spec, found: Found) -> tuple[Pool, ...]:
             pools.append(_pool(spec, c, "base", "on-demand", part.base, part.base, part.base))
         if part.burst:
             least = part.burst if not n.elastic else min(part.burst_at_mean, -(-missing // part.option.replicas))
+            least = max(least, int(limit("least_group", spec) or 0))
             missing = max(0, missing - least * part.option.replicas)
             kind = "spot" if c.spot else "on-demand"
-            pools.append(_pool(spec, c, "burst", kind, least, part.burst, part.burst_at_mean))
+            expected = max(least, part.burst_at_mean)
+            pools.append(_pool(spec, c, "burst", kind, least, part.burst, expected))
     return tuple(_merged(pools))
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 SYSTEM, SERVING = "slipway-system", "serving"  # namespaces
+CLUSTER, MACHINES = ("network", "pods"), "machines"  # layers of the shape kubernetes, and that of the shape vm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,9 @@ class Flow:
     target: str
     port: str  # a number, or the name of a port of the target
     protocol: str  # tcp or udp
-    layer: str  # network: crosses the cluster's edge, for the cloud's filters; pods: for network policies
+    layer: (
+        str  # network: crosses a cluster's edge, for the cloud's filters; pods: network policies; machines: no cluster
+    )
     cloud: str  # * or one cloud
     why: str
 
@@ -57,5 +60,6 @@ def _rows() -> tuple[Flow, ...]:
 
 
 def flows(cloud: str, layer: str | None = None) -> tuple[Flow, ...]:
-    """The rows of a cloud, of both layers or of one."""
-    return tuple(f for f in _rows() if f.cloud in ("*", cloud) and layer in (None, f.layer))
+    """The rows of a cloud: of one layer, or of both that a cluster has."""
+    asked = ("network", "pods") if layer is None else (layer,)
+    return tuple(f for f in _rows() if f.cloud in ("*", cloud) and f.layer in asked)

@@ -13,6 +13,7 @@ from simulators.core.world import Thing, World
 _ALWAYS_THERE = ("default", "arn:aws:iam::aws:policy/", "arn:aws:eks::aws:")  # made by the cloud for everybody
 _NAMES = (
     "selfLink",
+    "selfLinkUnique",
     "arn",
     "name",
     "instanceGroup",

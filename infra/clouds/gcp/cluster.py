@@ -10,16 +10,16 @@ import pulumi_kubernetes as kubernetes
 from pulumi_gcp import container
 
 from infra.clouds.gcp.facts import text
-from infra.clouds.gcp.here import Here
+from infra.clouds.gcp.here import SCOPE, Here
 from infra.clouds.gcp.keys import Key
-from infra.clouds.gcp.network import PODS, SERVICES, Network
-from infra.clouds.gcp.nodes import SCOPE, NodeIdentity
+from infra.clouds.gcp.network import PODS, SERVICES, ClusterNetwork
+from infra.clouds.gcp.nodes import NodeIdentity
 from infra.plan.cost_facts import text as billed
 
 NO_CERTIFICATE = container.ClusterMasterAuthClientCertificateConfigArgs(issue_client_certificate=False)
 
 
-def cluster(here: Here, net: Network, key: Key, nodes: NodeIdentity) -> container.Cluster:
+def cluster(here: Here, net: ClusterNetwork, key: Key, nodes: NodeIdentity) -> container.Cluster:
     spec = here.spec
     return container.Cluster(
         "cluster",
@@ -84,7 +84,7 @@ def _first_pool(here: Here, nodes: NodeIdentity) -> container.ClusterNodeConfigA
     )
 
 
-def _private(admins: Sequence[str], net: Network) -> container.ClusterPrivateClusterConfigArgs:
+def _private(admins: Sequence[str], net: ClusterNetwork) -> container.ClusterPrivateClusterConfigArgs:
     return container.ClusterPrivateClusterConfigArgs(
         enable_private_nodes=True,
         enable_private_endpoint=not admins,

@@ -17,5 +17,10 @@ def text(name: str) -> str:
     return _rows()[name]
 
 
+def known(name: str) -> str | None:
+    """A fact that only some things have."""
+    return _rows().get(name)
+
+
 def whole(name: str) -> int:
     return int(_rows()[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pulumi_gcp import compute
 
@@ -19,20 +20,28 @@ def sources(name: str) -> list[str]:
         "proxy_subnet": "proxy_range",
         "health_checks": "health_check_ranges",
         "control_plane": "control_plane_range",
+        "operators": "tunnel_range",
     }
     return text(ranges[name]).split()
 
 
-def allow(
-    here: Here, network: compute.Network, targets: Sequence[str], ports: Mapping[str, int]
-) -> list[compute.Firewall]:
-    """A rule for each source of flows to these targets. `ports`: numbers of the ports that the table names; all
-    targets run on the system pool, whose tag the rules aim at."""
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """Whom rules let traffic in to: a layer of the table, the machines by their tag, the numbers of named ports."""
+
+    layer: str = "network"
+    tag: str = "system"  # all targets of a cluster's edge run on the system pool
+    ports: Mapping[str, int] = field(default_factory=dict)
+    digest: str | None = None  # in the rules' names
+
+
+def allow(here: Here, network: compute.Network, targets: Sequence[str], aim: Aim) -> list[compute.Firewall]:
+    """A rule for each source of flows to these targets."""
     groups: dict[tuple[str, str], list[Flow]] = {}
-    for flow in flows("gcp", "network"):
+    for flow in flows("gcp", aim.layer):
         if flow.target in targets and flow.source not in BEHIND_THE_PROXY:
             groups.setdefault((flow.source, flow.target), []).append(flow)
-    return [_rule(here, network, *key, group, ports) for key, group in groups.items()]
+    return [_rule(here, network, *key, group, aim) for key, group in groups.items()]
 
 
 def _rule(
@@ -41,18 +50,18 @@ def _rule(
     source: str,
     target: str,
     group: Sequence[Flow],
-    ports: Mapping[str, int],
+    aim: Aim,
 ) -> compute.Firewall:
     role = f"{source}-{target}".replace("_", "-")
-    numbers = sorted({str(ports.get(f.port, f.port)) for f in group}, key=int)
+    numbers = sorted({str(aim.ports.get(f.port, f.port)) for f in group}, key=int)
     return compute.Firewall(
-        role,
-        name=here.name("compute/firewall:Firewall", role),
+        role if aim.digest is None else f"{role}-{aim.digest}",
+        name=here.name("compute/firewall:Firewall", role, aim.digest),
         network=network.id,
         description="; ".join(dict.fromkeys(f.why for f in group)),
         direction="INGRESS",
         source_ranges=sources(source),
-        target_tags=[here.tag("system")],
+        target_tags=[here.tag(aim.tag)],
         allows=[compute.FirewallAllowArgs(protocol=group[0].protocol, ports=numbers)],
         log_config=compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
         opts=here.on(),

@@ -12,6 +12,8 @@ from infra.clouds.gcp.facts import whole
 from infra.clouds.naming import label, physical
 from infra.spec import Spec
 
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"  # rights come from the roles alone
+
 
 @dataclass(frozen=True, kw_only=True)
 class Here:
@@ -19,7 +21,7 @@ class Here:
     stack: str
     project: str
     provider: gcp.Provider
-    zones: tuple[str, ...]  # of the system pool: no mode moves them
+    zones: tuple[str, ...]  # of what stands beside the servers: no mode moves them
 
     def name(self, kind: str, role: str, digest: str | None = None) -> str:
         """`kind` without the cloud: container/cluster:Cluster."""
@@ -34,15 +36,26 @@ class Here:
         return self.name("compute/tag:Tag", role)
 
     def on(
-        self, *after: pulumi.Resource, ignore: Sequence[str] = (), slow: bool = False, named: bool = True
+        self,
+        *after: pulumi.Resource,
+        ignore: Sequence[str] = (),
+        slow: bool = False,
+        named: bool = True,
+        kept: bool = False,
+        create_s: int = 0,
     ) -> pulumi.ResourceOptions:
         """Options of a resource. A named one that must be replaced is made anew first: the provider's own way is to
-        delete first whenever a name was given, and only a stated option overrides it."""
-        minutes = {step: f"{whole(f'{step}_timeout')}m" for step in ("create", "delete")}
+        delete first whenever a name was given, and only a stated option overrides it. `kept`: what goes with its owner
+        is left there by its own deletion. `create_s`: its creation may take so long, if that is beyond the usual."""
+        minutes = {
+            "create": f"{max(whole('create_timeout'), -(-create_s // 60))}m",
+            "delete": f"{whole('delete_timeout')}m",
+        }
         return pulumi.ResourceOptions(
             provider=self.provider,
             depends_on=list(after),
             delete_before_replace=False if named else None,
             ignore_changes=list(ignore),
+            retain_on_delete=True if kept else None,
             custom_timeouts=pulumi.CustomTimeouts(**minutes) if slow else None,
         )

@@ -1,19 +1,22 @@
-"""Rights of pods: a Google service account that one Kubernetes service account may act as, and its grants."""
+"""Rights of servers: a Google service account, which pods act as or machines are, and its grants."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import pulumi
-from pulumi_gcp import container, serviceaccount, storage
+from pulumi_gcp import projects, serviceaccount, storage
 
 from infra.clouds.gcp.here import Here
+from infra.clouds.machine_site import MachineIdentity
 from infra.clouds.site import Grant, Identity
 
 ANNOTATION = "iam.gke.io/gcp-service-account"
+# logs and metrics; images from the project's own registry
+MACHINE_ROLES = ("roles/logging.logWriter", "roles/monitoring.metricWriter", "roles/artifactregistry.reader")
 
 
 @cache
@@ -23,7 +26,7 @@ def _roles() -> dict[str, dict[str, str]]:
 
 
 def identity(
-    here: Here, cluster: container.Cluster, namespace: str, service_account: str, grants: Sequence[Grant]
+    here: Here, cluster: pulumi.Resource, namespace: str, service_account: str, grants: Sequence[Grant]
 ) -> Identity:
     account = serviceaccount.Account(
         service_account,
@@ -39,18 +42,54 @@ def identity(
         member=f"serviceAccount:{here.project}.svc.id.goog[{namespace}/{service_account}]",
         opts=here.on(cluster),
     )
-    after: list[pulumi.Resource] = [acts]
+    return Identity(
+        annotations={ANNOTATION: account.email}, after=[acts, *_all(here, service_account, account, grants)]
+    )
+
+
+def machine_identity(here: Here, role: str, grants: Sequence[Grant]) -> MachineIdentity:
+    """A machine is its service account: what it writes and reads for itself, and the grants."""
+    account = serviceaccount.Account(
+        role,
+        account_id=here.name("serviceaccount/account:Account", role),
+        display_name=f"Machines of Slipway's stack {here.stack}",
+        opts=here.on(),
+    )
+    own = [
+        projects.IAMMember(
+            f"{role}-{right.rpartition('.')[2]}",
+            project=here.project,
+            role=right,
+            member=account.member,
+            opts=here.on(),
+        )
+        for right in MACHINE_ROLES
+    ]
+    return MachineIdentity(principal=account.email, after=[account, *own, *_all(here, role, account, grants)])
+
+
+def _all(here: Here, role: str, account: serviceaccount.Account, grants: Sequence[Grant]) -> Iterator[pulumi.Resource]:
     for i, grant in enumerate(grants):
-        name = f"{service_account}-{i}"
-        after += grant.bind(name, account.member) if grant.bind else [_granted(here, name, account, grant)]
-    return Identity(annotations={ANNOTATION: account.email}, after=after)
+        name = f"{role}-{i}"
+        if grant.bind:
+            yield from grant.bind(name, account.member)
+        else:
+            yield _granted(here, name, account, grant)
 
 
 def _granted(here: Here, name: str, account: serviceaccount.Account, grant: Grant) -> pulumi.Resource:
     row = _roles().get(grant.kind)
     if row is None:
         raise ValueError(f"{grant.kind}: no role of Google Cloud is known for it; known are {', '.join(_roles())}")
-    parts = pulumi.Output.from_input(grant.target).apply(lambda t: t.partition("/")[::2])
+    target = pulumi.Output.from_input(grant.target)
+    if row["resource"] == "secret":  # projects/P/secrets/NAME, or one of its versions
+        from pulumi_gcp import secretmanager  # few stacks have one
+
+        whole = target.apply(lambda t: t.partition("/versions/")[0])
+        return secretmanager.SecretIamMember(
+            name, secret_id=whole, role=row["role"], member=account.member, opts=here.on()
+        )
+    parts = target.apply(lambda t: t.partition("/")[::2])
     return storage.BucketIAMMember(
         name,
         bucket=parts.apply(lambda p: p[0]),

@@ -41,11 +41,14 @@ def bucket(here: Here) -> storage.Bucket:
     )
 
 
-def upload(here: Here, owner: storage.Bucket, files: Mapping[str, pulumi.Asset], digest: str) -> ModelFiles:
-    """A folder named by what is in it: another content is another folder, and the old one goes after the switch."""
+def upload(
+    here: Here, owner: storage.Bucket, files: Mapping[str, pulumi.Asset], digest: str, *, kept: bool = False
+) -> ModelFiles:
+    """A folder named by what is in it: another content is another folder, and the old one goes after the switch; or it
+    is kept until the bucket goes, where old machines may still read it when the new content is declared."""
     objects = [
         storage.BucketObject(
-            f"models-{digest}-{path}", bucket=owner.name, name=f"{digest}/{path}", source=asset, opts=here.on()
+            f"models-{digest}-{path}", bucket=owner.name, name=f"{digest}/{path}", source=asset, opts=here.on(kept=kept)
         )
         for path, asset in sorted(files.items())
     ]

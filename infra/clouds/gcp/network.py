@@ -1,7 +1,8 @@
-"""The stack's own network: nodes and pods in one subnet, the control plane's and the load balancer's own, NAT."""
+"""The stack's own network: a subnet of machines (with pods beside a control plane), the proxies', NAT."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -16,32 +17,56 @@ PODS, SERVICES = "pods", "services"  # secondary ranges
 @dataclass(frozen=True, kw_only=True)
 class Network:
     network: compute.Network
-    nodes: compute.Subnetwork
-    control_plane: compute.Subnetwork
+    nodes: compute.Subnetwork  # of all machines
     proxies: compute.Subnetwork  # the load balancer's: without it a forwarding rule is refused
-    nat: pulumi.Resource  # without it a node pulls no image
+    nat: pulumi.Resource  # without it a machine pulls no image
 
 
-def network(here: Here) -> Network:
-    made = compute.Network(
+@dataclass(frozen=True, kw_only=True)
+class ClusterNetwork(Network):
+    control_plane: compute.Subnetwork
+
+
+def cluster_network(here: Here) -> ClusterNetwork:
+    made = _network(here)
+    nodes = _subnet(
+        here,
+        made,
+        "nodes",
+        text("node_range"),
+        [
+            compute.SubnetworkSecondaryIpRangeArgs(range_name=PODS, ip_cidr_range=text("pod_range")),
+            compute.SubnetworkSecondaryIpRangeArgs(range_name=SERVICES, ip_cidr_range=text("service_range")),
+        ],
+    )
+    return ClusterNetwork(
+        network=made,
+        nodes=nodes,
+        control_plane=_subnet(here, made, "control-plane", text("control_plane_range")),
+        proxies=_proxies(here, made),
+        nat=_nat(here, made, nodes),
+    )
+
+
+def machine_network(here: Here) -> Network:
+    """No pods, no services, no control plane: one subnet of machines."""
+    made = _network(here)
+    machines = _subnet(here, made, "machines", text("node_range"))
+    return Network(network=made, nodes=machines, proxies=_proxies(here, made), nat=_nat(here, made, machines))
+
+
+def _network(here: Here) -> compute.Network:
+    return compute.Network(
         "network",
         name=here.name("compute/network:Network", "network"),
         auto_create_subnetworks=False,
         routing_mode="REGIONAL",
         opts=here.on(slow=True),
     )
-    nodes = _nodes(here, made)
-    control_plane = compute.Subnetwork(
-        "control-plane",
-        name=here.name("compute/subnetwork:Subnetwork", "control-plane"),
-        region=here.spec.region,
-        network=made.id,
-        ip_cidr_range=text("control_plane_range"),
-        private_ip_google_access=True,
-        log_config=_logged(),
-        opts=here.on(slow=True),
-    )
-    proxies = compute.Subnetwork(
+
+
+def _proxies(here: Here, made: compute.Network) -> compute.Subnetwork:
+    return compute.Subnetwork(
         "proxies",
         name=here.name("compute/subnetwork:Subnetwork", "proxies"),
         region=here.spec.region,
@@ -51,7 +76,6 @@ def network(here: Here) -> Network:
         role="ACTIVE",
         opts=here.on(slow=True),
     )
-    return Network(network=made, nodes=nodes, control_plane=control_plane, proxies=proxies, nat=_nat(here, made, nodes))
 
 
 def _logged() -> compute.SubnetworkLogConfigArgs:
@@ -61,17 +85,20 @@ def _logged() -> compute.SubnetworkLogConfigArgs:
     )
 
 
-def _nodes(here: Here, made: compute.Network) -> compute.Subnetwork:
+def _subnet(
+    here: Here,
+    made: compute.Network,
+    role: str,
+    cidr: str,
+    secondary: Sequence[compute.SubnetworkSecondaryIpRangeArgs] = (),
+) -> compute.Subnetwork:
     return compute.Subnetwork(
-        "nodes",
-        name=here.name("compute/subnetwork:Subnetwork", "nodes"),
+        role,
+        name=here.name("compute/subnetwork:Subnetwork", role),
         region=here.spec.region,
         network=made.id,
-        ip_cidr_range=text("node_range"),
-        secondary_ip_ranges=[
-            compute.SubnetworkSecondaryIpRangeArgs(range_name=PODS, ip_cidr_range=text("pod_range")),
-            compute.SubnetworkSecondaryIpRangeArgs(range_name=SERVICES, ip_cidr_range=text("service_range")),
-        ],
+        ip_cidr_range=cidr,
+        secondary_ip_ranges=list(secondary) or None,
         private_ip_google_access=True,  # storage, logs and keys are reached without NAT
         log_config=_logged(),
         opts=here.on(slow=True),

@@ -9,12 +9,11 @@ import pulumi
 from pulumi_gcp import container, projects, serviceaccount
 
 from infra.clouds.gcp.facts import whole
-from infra.clouds.gcp.here import Here
+from infra.clouds.gcp.here import SCOPE, Here
 from infra.plan.facts import spot_notice_s
 
 # logs, metrics and the node's own heartbeat; images from the project's own registry
 ROLES = ("roles/container.defaultNodeServiceAccount", "roles/artifactregistry.reader")
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"  # rights come from the roles alone
 
 
 @dataclass(frozen=True, kw_only=True)

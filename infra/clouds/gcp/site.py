@@ -10,11 +10,11 @@ import pulumi_gcp as gcp
 from infra.clouds.gcp import cluster, models, pools
 from infra.clouds.gcp.entry import entry
 from infra.clouds.gcp.facts import text
-from infra.clouds.gcp.firewall import allow
+from infra.clouds.gcp.firewall import Aim, allow
 from infra.clouds.gcp.here import Here
 from infra.clouds.gcp.identity import identity
 from infra.clouds.gcp.keys import key
-from infra.clouds.gcp.network import network
+from infra.clouds.gcp.network import cluster_network
 from infra.clouds.gcp.nodes import node_identity
 from infra.clouds.site import EntryAddress, Grant, Ground, Identity, ModelFiles, Placement
 from infra.plan import Plan, Pool
@@ -38,11 +38,11 @@ class Site:
 
     def build(self) -> None:
         here, spec = self._here, self._here.spec
-        self._net = net = network(here)
+        self._net = net = cluster_network(here)
         secrets = key(here)
         self._nodes = node_identity(here, net.nat)
         self._cluster = made = cluster.cluster(here, net, secrets, self._nodes)
-        rules = allow(here, net.network, CALLED_BY_THE_CONTROL_PLANE, {})
+        rules = allow(here, net.network, CALLED_BY_THE_CONTROL_PLANE, Aim())
         self._system = system = pools.system_pool(here, made, self._nodes)
         self.cluster = made.name
         self.kubeconfig = cluster.kubeconfig(here, made)
@@ -79,7 +79,7 @@ class Site:
         return models.missing(self._here.provider, storage_uri)
 
     def entry(self, node_ports: Mapping[str, int]) -> EntryAddress:
-        allow_envoy = allow(self._here, self._net.network, ("envoy",), node_ports)
+        allow_envoy = allow(self._here, self._net.network, ("envoy",), Aim(ports=node_ports))
         made = entry(self._here, self._net, self._system, node_ports)
         return EntryAddress(
             http=made.http, grpc=made.grpc, reachable_from=made.reachable_from, after=[*made.after, *allow_envoy]

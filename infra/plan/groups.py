@@ -1,0 +1,39 @@
+"""How a group of machines scales: the bounds of its autoscaler, and the part of its capacity that it keeps in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.plan.facts import fact
+from infra.plan.modes import numbers
+from infra.plan.types import Plan, Pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    least: int
+    most: int
+    start: int  # at creation; afterwards an autoscaler's
+    target: float  # of the requests that its machines carry within the SLO
+
+
+def scaling(plan: Plan, pool: Pool) -> Scaling:
+    """What the pool says. Where spot machines may not come, the on-demand ones grow in their place: at a higher target,
+    so that they do so only when spot has not."""
+    spec, most = plan.spec, max(pool.max_nodes, 1)
+    spot = [p.max_nodes for p in plan.pools if p.capacity_type == "spot"]
+    stands_in = bool(spot) and numbers(spec).spot_fallback and _kind(pool) == _first_on_demand(plan)
+    if not stands_in:
+        own = fact("scale_target", spec)
+        return Scaling(least=pool.min_nodes, most=most, start=pool.start_nodes, target=own)
+    standing = fact("fallback_target", spec)
+    return Scaling(least=pool.min_nodes, most=most + sum(spot), start=pool.start_nodes, target=standing)
+
+
+def _first_on_demand(plan: Plan) -> tuple[str, int, str] | None:
+    return next((_kind(p) for p in plan.pools if p.capacity_type != "spot"), None)
+
+
+def _kind(pool: Pool) -> tuple[str, int, str]:
+    """A plan has one pool of each kind; its role may have been made unique meanwhile."""
+    return pool.machine_type, pool.accelerator_count, pool.capacity_type

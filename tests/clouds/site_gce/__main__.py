@@ -1,0 +1,73 @@
+"""Groups of machines from plans, with everything that a blueprint asks of the site: the wanted generation, and an old
+one beside it where the configuration names its plan."""
+
+from functools import partial
+
+import pulumi
+
+from infra.catalog import load
+from infra.clouds.gcp import Machines
+from infra.clouds.machine_site import Boot
+from infra.clouds.site import Grant
+from infra.plan import Pool, make_plan
+from infra.plan.kinds import Kinds
+from infra.spec import parse
+
+START = """#cloud-config
+runcmd:
+  - {driver}
+  - docker run --rm --network host {device} {image} tritonserver --model-repository={uri}
+"""
+COS_GPU = ("cos-extensions install gpu", "--device /dev/nvidia0 --device /dev/nvidiactl --device /dev/nvidia-uvm")
+IMAGE = "nvcr.io/nvidia/tritonserver:25.09-py3"
+
+
+def started(pool: Pool, uri: str) -> str:
+    gpu = pool.accelerator != "none" and pool.tpu_topology is None
+    driver, device = COS_GPU if gpu else ("true", "")
+    return START.format(driver=driver, device=device, image=IMAGE, uri=uri)
+
+
+config = pulumi.Config()
+specs = [config.require_object("spec"), *([config.require_object("old")] if config.get("old") else [])]
+plans = [make_plan(parse(s), Kinds(), load()) for s in specs]
+ports = {"http": 8000, "grpc": 8001, "metrics": 8002}
+ready = "/v2/health/ready"
+site = Machines(plans[0], stack=pulumi.get_stack())
+uri = config.get("model")
+if uri and (missing := site.model_missing(uri)):
+    raise pulumi.RunError(missing)
+site.build()
+files = site.upload({"digits/1/model.onnx": pulumi.StringAsset("weights")}, "0123abcd")
+secret = "projects/my-project/secrets/dev-store-password/versions/latest"
+grants = [
+    Grant(kind="read_bucket", target=files.bucket),
+    Grant(kind="read_write_prefix", target="theirs/results/"),
+    Grant(kind="read_secret", target=secret),
+]
+servers = site.identity(grants)
+site.prepare(ports, ready, plans[0].spec.max_request_s)
+groups = [
+    site.group(
+        plan,
+        pool,
+        plan.generation,
+        Boot(
+            user_data=files.uri.apply(partial(started, pool)),
+            ports=ports,
+            ready_path=ready,
+            startup_s=plan.serving.startup_budget_s,
+            drain_s=30,
+            after=files.after,
+        ),
+        servers,
+    )
+    for plan in plans
+    for pool in plan.pools
+]
+entry = site.entry(groups)
+pulumi.export("http", entry.http)
+pulumi.export("grpc", entry.grpc)
+pulumi.export("from", entry.reachable_from)
+pulumi.export("tunnel", site.tunnel(groups, 8000))
+pulumi.export("models", files.uri)

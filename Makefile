@@ -29,6 +29,7 @@ $(VENV)/.test: $(VENV)/.local
 	@echo "Installing what the tests need ..."
 	@$(PIP) --editable '.[local,test,simulators]'
 	@$(PIP) --no-deps tensorflow-serving-api==2.21.0  # its configuration messages need no TensorFlow (2 GB)
+	@sh tools/cloud_init_schema.sh $(VENV)/share/cloud-init
 	@touch $@
 
 $(SCANNER)/.ready: tools/scanner.txt | system

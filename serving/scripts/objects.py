@@ -238,15 +238,33 @@ class S3:
 
 
 def _own_keys() -> Keys:
-    """For pod identity and for tests: a container address, or plain variables."""
+    """A container's address (pod identity), plain variables (tests), or the role of the machine."""
     relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-    if not relative:
+    if relative:
+        with open(os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]) as file:
+            headers = {"Authorization": file.read().strip()}
+        with _open(urllib.request.Request(relative, headers=headers)) as answer:
+            return _keys(json.load(answer))
+    if "AWS_ACCESS_KEY_ID" in os.environ:
         session = os.environ.get("AWS_SESSION_TOKEN", "")
         return Keys(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], session, float("inf"))
-    with open(os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]) as file:
-        headers = {"Authorization": file.read().strip()}
-    with _open(urllib.request.Request(relative, headers=headers)) as answer:
-        given = json.load(answer)
+    return _machine_keys()
+
+
+def _machine_keys() -> Keys:
+    """Instance metadata, version 2: a token first, then the role's name, then its keys."""
+    metadata = os.environ.get("SLIPWAY_METADATA_URL", "http://169.254.169.254") + "/latest"
+    words = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
+    with _open(urllib.request.Request(f"{metadata}/api/token", headers=words, method="PUT")) as answer:
+        headers = {"X-aws-ec2-metadata-token": answer.read().decode()}
+    roles = f"{metadata}/meta-data/iam/security-credentials/"
+    with _open(urllib.request.Request(roles, headers=headers)) as answer:
+        role = answer.read().decode().split()[0]
+    with _open(urllib.request.Request(roles + role, headers=headers)) as answer:
+        return _keys(json.load(answer))
+
+
+def _keys(given: dict[str, str]) -> Keys:
     until = datetime.datetime.fromisoformat(given["Expiration"].replace("Z", "+00:00")).timestamp() - 300
     return Keys(given["AccessKeyId"], given["SecretAccessKey"], given["Token"], until)
 

@@ -37,6 +37,8 @@ def cloud_plan(cloud: str = "gcp", **changes: object) -> Plan:
         "load": {"mean_rps": 300, "peak_rps": 1200, "burst_cv": 2.0},
         "slo": {"p99_ms": 60},
     }
+    if changes.get("shape") == "vm":
+        del values["admin_cidrs"]  # of a cluster's control plane
     return make_plan(parse(values | changes), Kinds(), load())
 
 

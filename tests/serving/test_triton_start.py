@@ -26,6 +26,7 @@ import tritonclient.grpc as grpc
 from serving import python_stub, triton, triton_pod, triton_rewrite
 from tests.serving.clouds import cloud_plan
 from tests.serving.conftest import PREFIX
+from tests.serving.rewriting import rewritten
 from tests.serving.servers import (
     PROJECT,
     answers,
@@ -41,7 +42,6 @@ from tests.serving.servers import (
 )
 
 pytestmark = pytest.mark.real
-NGC = "/opt/tritonserver"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +81,10 @@ def start(tmp_path: Path, triton_home: Path) -> Start:
     container = triton_pod.pod(plan, plan.pools[0], project=PROJECT, uploaded="gs://bucket/digest")
     assert container.pod is not None
     settings = json.loads(container.pod.config["start.json"])
-    rewritten = triton_rewrite.rewrite([m["config"] for m in settings["models"]])
-    write({**upload.files, **rewritten.files}, tmp_path / "models")
-    ports = free_ports(3)
-    words = {"8000": str(ports[0]), "8001": str(ports[1]), "8002": str(ports[2]), "0.0.0.0": "127.0.0.1"}
-    command = []
-    for word in settings["command"]:
-        flag, _, value = word.replace(NGC, str(triton_home)).partition("=")
-        command.append(f"{flag}={words.get(value, value)}" if value else flag)
-    models = [{**m, "config": c} for m, c in zip(settings["models"], rewritten.configs, strict=True)]
-    mine = {"command": command, "port": ports[0], "models": models}
-    return Start(settings=settings | mine, http=ports[0], grpc=ports[1], folder=tmp_path, unproven=rewritten.unproven)
+    http, grpc_port, metrics = free_ports(3)
+    ports = {8000: http, 8001: grpc_port, 8002: metrics}
+    mine, unproven = rewritten(settings, upload, models=tmp_path / "models", home=triton_home, ports=ports)
+    return Start(settings=mine, http=http, grpc=grpc_port, folder=tmp_path, unproven=unproven)
 
 
 def test_it_serves_with_the_plans_configuration(

@@ -113,9 +113,13 @@ def _unhealthy(session: Session, outputs: Mapping[str, Any], plan: Plan) -> list
     found = balancer.backends(session.engine.export(session.stack), str(outputs["generation"]))
     if not found:
         return [f"no machine of generation {outputs['generation']} is behind the load balancer"]
-    limit = plan.serving.startup_budget_s
-    session.say(f"waiting up to {limit} s until the load balancer reports the new machines healthy")
+    limit = limit_s(plan)
+    session.say(f"waiting up to {limit:.0f} s until the load balancer reports the new machines healthy")
     return balancer.wait(found, balancer.asking(), within_s=limit, tell=lambda text: session.say(f"  {text}"))
+
+
+def limit_s(plan: Plan) -> float:
+    return plan.serving.startup_budget_s
 
 
 def finish(session: Session, outcome: Outcome, failed_hint: str = "") -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 LINES = 12  # of the bill on the first screen; --json has all of them
 REJECTED = 5
-COLUMNS = ("scaling", "cost", "servers", "p99 ms", "expected", "worst", "per 1M", "start-up s", "machines")
+COLUMNS = ("scaling", "cost", "shape", "servers", "p99 ms", "expected", "worst", "per 1M", "start s", "machines")
+TABLE = 120  # characters of a line: a terminal of that width shows every column
 
 
 def usd(value: float) -> str:
@@ -89,27 +90,41 @@ def _number(value: object) -> float:
     return float(value)
 
 
+def fleet(pools: Sequence[Pool]) -> str:
+    """Pools in the few words of a table: what is on demand, and what is spot, of each machine."""
+    counts: dict[str, list[str]] = {}
+    for p in pools:
+        count = f"{p.min_nodes}" if p.min_nodes == p.max_nodes else f"{p.min_nodes}..{p.max_nodes}"
+        attached = p.tpu_topology or f"{p.accelerator_count} {p.accelerator}"
+        kind = p.machine_type if p.accelerator == "none" else f"{p.machine_type} ({attached})"
+        counts.setdefault(kind, []).append(f"{count} spot" if p.capacity_type == "spot" else count)
+    return "; ".join(f"{' and '.join(of)} x {kind}" for kind, of in counts.items())
+
+
 def table(variants: Sequence[Variant]) -> list[dict[str, str]]:
-    """A row for each pair of modes."""
-    rows = []
+    """A row for each pair of modes in each shape; the second shape of a pair stands below the first, unnamed."""
+    rows: list[dict[str, str]] = []
+    before = None
     for v in variants:
-        row = {"scaling": v.scaling, "cost": v.cost}
+        again, before = before == (v.scaling, v.cost), (v.scaling, v.cost)
+        row = {"scaling": "" if again else v.scaling, "cost": "" if again else v.cost, "shape": v.shape}
         if v.plan is None:
             assert v.infeasible is not None
             first = v.infeasible.problems[0]
             rows.append(row | {"machines": f"no plan: {first.path}: {first.reason}"})
             continue
         p = v.plan
+        replicas = (p.replicas.min, p.replicas.max)
         rows.append(
             row
             | {
-                "machines": "; ".join(machines(x) for x in p.pools) if p.spec.cloud != "local" else "this machine",
-                "servers": f"{p.replicas.min}..{p.replicas.max}",
+                "machines": fleet(p.pools) if p.spec.cloud != "local" else "this machine",
+                "servers": f"{replicas[0]}" if replicas[0] == replicas[1] else f"{replicas[0]}..{replicas[1]}",
                 "p99 ms": f"{p.latency_ms.p99:.1f}",
                 "expected": usd(p.usd_per_month.expected),
                 "worst": usd(p.usd_per_month.max),
                 "per 1M": usd(p.usd_per_million_predictions),
-                "start-up s": f"{p.serving.startup_budget_s}",
+                "start s": f"{p.serving.startup_budget_s}",
             }
         )
     return rows

@@ -52,13 +52,13 @@ def plan(
 
 
 def compare(context: typer.Context, stack: STACK, settings: SET = None, as_json: JSON = False) -> None:
-    """The stack in both scaling modes and all three cost modes, in one table; its own modes first."""
+    """The stack in both scaling modes, all three cost modes, on VMs and on Kubernetes, in one table; its own first."""
     from cli import planning
 
     variants = _variants(_spec(context, stack, settings))
     if as_json:
         rows = [
-            {"scaling": v.scaling, "cost": v.cost}
+            {"scaling": v.scaling, "cost": v.cost, "shape": v.shape}
             | (v.plan.to_json() if v.plan is not None else v.infeasible.to_json() if v.infeasible else {})
             for v in variants
         ]
@@ -74,8 +74,8 @@ def compare(context: typer.Context, stack: STACK, settings: SET = None, as_json:
     for row in planning.table(variants):
         table.add_row(*(row.get(c, "") for c in planning.COLUMNS))
     console = Console()
-    # a pipe has no width: lines as long as they are; a narrow terminal scrolls rather than lose a column
-    console.width = max(console.width, 110) if console.is_terminal else 200
+    # a pipe has no width; a narrow terminal scrolls rather than lose a column
+    console.width = max(console.width, planning.TABLE) if console.is_terminal else planning.TABLE
     console.print(table)
 
 

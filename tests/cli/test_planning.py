@@ -56,15 +56,23 @@ def test_no_plan_is_json_too() -> None:
         assert path in {p["path"] for p in answer["problems"]}
 
 
-def test_compare_shows_six_pairs() -> None:
-    """Both scaling modes and all cost modes, the stack's own first."""
+def test_compare_shows_six_pairs_in_both_shapes() -> None:
+    """Both scaling modes and all cost modes, the stack's own first, as machines and as a cluster; no line is cut."""
     rows = json.loads(invoke("compare", "gke-gpu", "--json").stdout)["variants"]
     assert len({(r["scaling"], r["cost"]) for r in rows}) == 6
+    assert [r["shape"] for r in rows] == ["kubernetes", "vm"] * 6
     own = json.loads(invoke("plan", "gke-gpu", "--json").stdout)
     assert rows[0]["generation"] == own["generation"]
     text = invoke("compare", "gke-gpu").stdout
-    assert text.count("horizontal") == text.count("vertical") == 3
+    assert text.count("horizontal") == text.count("vertical") == 3, "a pair is named once, above its two shapes"
+    assert text.count("kubernetes") == text.count(" vm ") == 6
     assert "g2-standard-4" in text
+    assert all(len(line.rstrip()) <= 120 for line in text.splitlines())
+    assert all(usd_per_month(r) in text for r in rows)
+
+
+def usd_per_month(row: dict[str, Any]) -> str:
+    return f"${row['usd_per_month']['expected']:,.0f}"
 
 
 class Page(HTMLParser):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from infra.catalog import load
-from infra.plan import Infeasible, Plan, compare
+from infra.plan import Infeasible, Plan, compare, make_plan
 from infra.plan.facts import drain_s, spot_notice_s
 from stacks import registry
 from tests.plan.stacks import CLOUDS, CONFIG, WORKED, planned, worked
@@ -89,9 +89,35 @@ def test_worked_clouds_say_that_they_are_not_built_yet() -> None:
 def test_compare_puts_the_stack_first_and_has_every_pair() -> None:
     spec = worked("gke-gpu")
     variants = compare(spec, planned)
-    assert (variants[0].scaling, variants[0].cost) == (spec.scaling, spec.cost)
-    assert {(v.scaling, v.cost) for v in variants} == set(MODES)
+    assert (variants[0].scaling, variants[0].cost, variants[0].shape) == (spec.scaling, spec.cost, spec.shape)
+    assert {(v.scaling, v.cost, v.shape) for v in variants} == {(*m, s) for m in MODES for s in ("kubernetes", "vm")}
     assert all((v.plan is None) != (v.infeasible is None) for v in variants)
+
+
+@pytest.mark.parametrize("name", ["gke-cpu", "eks-cpu", "gce-cpu", "ec2-gpu"])
+def test_compare_sets_machines_beside_a_cluster(name: str) -> None:
+    """The same load and SLO in both shapes, each with its own bill and its own time to start."""
+    own, other = compare(worked(name), planned)[:2]
+    assert (own.scaling, own.cost) == (other.scaling, other.cost)
+    assert own.plan is not None
+    assert other.plan is not None
+    assert {own.shape, other.shape} == {"kubernetes", "vm"}
+    assert own.plan.spec.load == other.plan.spec.load
+    assert own.plan.serving.startup_budget_s != other.plan.serving.startup_budget_s
+    machines, cluster = sorted((own.plan, other.plan), key=lambda p: p.spec.shape == "kubernetes")
+    fee = {"gcp": "gke_cluster", "aws": "eks_control_plane"}[machines.spec.cloud]
+    assert any(fee in str(line["item"]).replace(" ", "_").lower() for line in cluster.lines)
+    assert not any(fee in str(line["item"]).replace(" ", "_").lower() for line in machines.lines)
+
+
+def test_compare_says_why_the_other_shape_cannot_serve_it() -> None:
+    """v5e is not sold to groups of machines; this machine has but one shape."""
+    *rest, last = compare(worked("gke-tpu"), planned)
+    assert {v.shape for v in rest} == {"kubernetes"}
+    assert (last.shape, last.plan) == ("vm", None)
+    assert last.infeasible is not None
+    assert last.infeasible.problems[0].path == "accelerator"
+    assert {v.shape for v in compare(worked("local"), lambda s: make_plan(s, registry.kinds(), None))} == {"vm"}
 
 
 def test_the_catalogue_sells_what_the_stacks_ask_for() -> None:

@@ -65,7 +65,8 @@ class Diagnostic:
 class Request:
     """`crash_at` is for tests: `before:N` or `after:N` kills the process around the N-th write of state.
 
-    `on_goal` hears of each resource as the program declares it, inputs and options.
+    `on_goal` hears of each resource as the program declares it, inputs and options. `warm` keeps the packages that
+    programs import in a process of their own, from which later runs fork: for who runs many programs.
     """
 
     command: Command
@@ -82,6 +83,7 @@ class Request:
     on_goal: Callable[[Goal], None] | None = None
     crash_at: str | None = None
     organization: str = "organization"
+    warm: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from engine.project import Project
+from engine.warm import Fork, free
 
 SHIM = Path(__file__).with_name("shim.py")
 
@@ -40,37 +41,28 @@ class Program:
     """Start it from a thread that outlives it: the kernel kills it when that thread ends."""
 
     def __init__(
-        self, project: Project, arguments: Mapping[str, str], env: Mapping[str, str], on_line: Callable[[str], None]
+        self,
+        project: Project,
+        arguments: Mapping[str, str],
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+        *,
+        warm: bool = False,
     ) -> None:
-        command = [
-            project.python,
-            "-u",
-            str(SHIM),
-            "--parent",
-            str(os.getpid()),
-            "--root",
-            str(project.root),
-            "--program",
-            project.program,
-        ]
-        command += [part for name, value in arguments.items() for part in (f"--{name}", value)]
-        self._process = subprocess.Popen(
-            command,
-            cwd=project.folder,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C is for the engine, which ends its steps in order
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        given = ["--root", str(project.root), "--program", project.program]
+        given += [part for name, value in arguments.items() for part in (f"--{name}", value)]
+        read, write = os.pipe()
+        self._out = open(read, encoding="utf-8", errors="replace")  # noqa: SIM115  (closed by its reader)
+        try:
+            fork = _fork(project, given, env, write) if warm else None
+            self._process = fork or _start(project, given, env, write)
+        finally:
+            os.close(write)
         self._reader = threading.Thread(target=self._read, args=(on_line,), daemon=True)
         self._reader.start()
 
     def _read(self, on_line: Callable[[str], None]) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
+        with self._out as lines:
             for line in lines:
                 on_line(line.rstrip("\n"))
 
@@ -81,3 +73,20 @@ class Program:
 
     def kill(self) -> None:
         self._process.kill()
+
+
+def _start(project: Project, arguments: Sequence[str], env: Mapping[str, str], out: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [project.python, "-u", str(SHIM), "--parent", str(os.getpid()), *arguments],
+        cwd=project.folder,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        process_group=0,  # Ctrl-C is for the engine, which ends its steps in order
+        stdout=out,
+        stderr=out,
+    )
+
+
+def _fork(project: Project, arguments: Sequence[str], env: Mapping[str, str], out: int) -> Fork | None:
+    nest = free(project.python, project.folder, env)
+    return None if nest is None else nest.start(arguments, project.folder, env, out)

@@ -156,7 +156,7 @@ def _up(it: Run) -> None:
         "parallel": str(it.request.parallel),
         "dry-run": str(it.steps.preview).lower(),
     }
-    program = Program(it.project, arguments, it.env, it.steps.out)
+    program = Program(it.project, arguments, it.env, it.steps.out, warm=it.request.warm)
     it.steps.on_stop = program.kill
     if it.steps.stopped.is_set():
         program.kill()

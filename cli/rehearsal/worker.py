@@ -41,6 +41,7 @@ class Simulated:
         request = engine.Request(
             command=command, project=project, stack=stack, config=config, providers=self.providers,
             parallel=PARALLEL, settle=command != "preview", on_event=on, env={"PULUMI_CONFIG_PASSPHRASE": ""},
+            warm=True,
         )  # fmt: skip
         try:
             result = engine.run(request)

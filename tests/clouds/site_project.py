@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from simulators.core.world import World
 
 HERE = Path(__file__).parent
 STACKS = HERE.parents[1] / "stacks" / "config"
+MADE_UP = re.compile(r"\b(lt-[0-9a-f]{17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")  # by a cloud
 
 
 def worked(stack: str, **more: object) -> dict[str, object]:
@@ -48,6 +50,7 @@ class SiteProject:
                 config={f"{key}:spec": json.dumps(spec), **{f"{key}:{k}": v for k, v in config.items()}},
                 providers=providers(self.world),
                 env={"PULUMI_CONFIG_PASSPHRASE": ""},
+                warm=True,
             )
         )
 
@@ -61,3 +64,13 @@ class SiteProject:
 def changed(result: Result) -> dict[str, int]:
     assert result.ok, result.errors
     return {k: v for k, v in result.changes.items() if k not in ("same", "read")}
+
+
+def of(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """Logical name -> inputs of a type."""
+    return {r["urn"].rpartition("::")[2]: r["inputs"] for r in resources if r["type"].partition(":")[2] == kind}
+
+
+def asked(resources: list[dict[str, Any]]) -> dict[str, str]:
+    """What each resource was asked to be, apart from the ids that a new life gives."""
+    return {r["urn"]: MADE_UP.sub("id", json.dumps(r["inputs"], sort_keys=True)) for r in resources}

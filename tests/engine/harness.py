@@ -144,6 +144,7 @@ class Embedded:
                 parallel=self.parallel,
                 env=self.bench.env,
                 providers=self.providers,
+                warm=bool(self.providers),  # those with executables start as a person's runs do
                 continue_on_error="--continue-on-error" in step.flags,
                 expect_no_changes="--expect-no-changes" in step.flags,
             )

@@ -45,6 +45,7 @@ def embedded(cloud: str, folder: Path, world: World) -> Go:
                 config={f"sample-{cloud}:{k}": v for k, v in config.items()},
                 providers=providers(world),
                 env={"PULUMI_CONFIG_PASSPHRASE": ""},
+                warm=True,
             )
         )
 

@@ -47,6 +47,7 @@ class Life:
                 config={f"slipway:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
                 providers=providers(self.world),
                 env={"PULUMI_CONFIG_PASSPHRASE": "", "SLIPWAY_WHEELS": self.wheels},
+                warm=True,
             )
         )
 

@@ -59,6 +59,7 @@ class Stack:
                 config={**given, **{f"test:{k}": v for k, v in (test or {}).items()}},
                 providers=providers(self.world),
                 env={"PULUMI_CONFIG_PASSPHRASE": ""},
+                warm=True,
             )
         )
 

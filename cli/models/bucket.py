@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from cli.errors import USAGE, CliError
 
@@ -30,6 +30,8 @@ class Bucket(Protocol):
         ...
 
     def upload(self, key: str, path: Path, digest: str, progress: Progress) -> None: ...
+
+    def read(self, key: str, into: IO[bytes]) -> None: ...
 
 
 def open_bucket(address: str, state: Path) -> tuple[Bucket, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from cli.errors import USAGE, CliError
 from cli.models.bucket import DIGEST, Progress, Stored
@@ -29,7 +29,14 @@ class Session(Protocol):
     """requests.Session, or google-auth's with a token in every request."""
 
     def request(
-        self, method: str, url: str, *, data: bytes | None = None, headers: Any = None, timeout: Any = None
+        self,
+        method: str,
+        url: str,
+        *,
+        data: bytes | None = None,
+        headers: Any = None,
+        timeout: Any = None,
+        stream: bool = False,
     ) -> Any: ...
 
 
@@ -72,6 +79,14 @@ class Gs:
             return None
         value = answer.json().get("metadata", {}).get(DIGEST)
         return str(value) if value is not None else None
+
+    def read(self, key: str, into: IO[bytes]) -> None:
+        path = f"{self._url}/storage/v1/b/{self._name}/o/{urllib.parse.quote(key, safe='')}?alt=media"
+        answer = self._session.request("GET", path, stream=True, timeout=TIMEOUT_S)
+        if answer.status_code != 200:
+            raise CliError(f"gs://{self._name}/{key}: {answer.status_code} {answer.text[:300]}")
+        for block in answer.iter_content(1 << 20):
+            into.write(block)
 
     def upload(self, key: str, path: Path, digest: str, progress: Progress) -> None:
         size, mine = path.stat().st_size, f"gs://{self._name}/{key} {digest}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cli.errors import USAGE, CliError
 from cli.models.bucket import DIGEST, Progress, Stored
@@ -51,6 +51,10 @@ class S3:
             raise CliError(f"s3://{self._name}/{key}: {e}") from None
         value = found["Metadata"].get(DIGEST)
         return str(value) if value is not None else None
+
+    def read(self, key: str, into: IO[bytes]) -> None:
+        with told(f"{self._name}/{key}"):
+            self._client.download_fileobj(self._name, key, into)
 
     def upload(self, key: str, path: Path, digest: str, progress: Progress) -> None:
         size = path.stat().st_size

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from cli.errors import CliError
+from cli.stores.aws import asked
 from infra.catalog import Catalog
 
 GB = Decimal(10**9)
@@ -19,8 +18,8 @@ EVERY_S = 2.0
 
 def status(client: Any, table: str) -> dict[str, Any]:
     """Counts are DynamoDB's own, which it renews every six hours."""
-    about = _asked(client.describe_table, TableName=table)["Table"]
-    recovery = _asked(client.describe_continuous_backups, TableName=table)["ContinuousBackupsDescription"]
+    about = asked(client.describe_table, TableName=table)["Table"]
+    recovery = asked(client.describe_continuous_backups, TableName=table)["ContinuousBackupsDescription"]
     return {
         "store": "dynamodb",
         "table": table,
@@ -31,6 +30,20 @@ def status(client: Any, table: str) -> dict[str, Any]:
         "protected": about.get("DeletionProtectionEnabled", False),
         "any_second": recovery["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED",
         "backups": [b["BackupName"] for b in _backups(client, table)],
+        **_units(client, about),
+    }
+
+
+def _units(client: Any, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a provisioned table has now, and the most that the account lets a table have."""
+    if about.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED") != "PROVISIONED":
+        return {}
+    its, limits = about["ProvisionedThroughput"], asked(client.describe_limits)
+    return {
+        "read_units": its["ReadCapacityUnits"],
+        "write_units": its["WriteCapacityUnits"],
+        "read_units_limit": limits["TableMaxReadCapacityUnits"],
+        "write_units_limit": limits["TableMaxWriteCapacityUnits"],
     }
 
 
@@ -47,10 +60,10 @@ def backup(client: Any, table: str, name: str, tell: Callable[[str], None], paus
         arn = str(known[name]["BackupArn"])
         tell(f"backup {name} was begun before")
     else:
-        arn = str(_asked(client.create_backup, TableName=table, BackupName=name)["BackupDetails"]["BackupArn"])
+        arn = str(asked(client.create_backup, TableName=table, BackupName=name)["BackupDetails"]["BackupArn"])
     until = time.monotonic() + WAIT_S
     while True:
-        details = _asked(client.describe_backup, BackupArn=arn)["BackupDescription"]["BackupDetails"]
+        details = asked(client.describe_backup, BackupArn=arn)["BackupDescription"]["BackupDetails"]
         if details["BackupStatus"] == "AVAILABLE":
             return arn
         if time.monotonic() > until:
@@ -65,10 +78,10 @@ def restore(client: Any, arn: str, table: str, tell: Callable[[str], None], paus
         client.describe_table(TableName=table)
         tell(f"table {table} was begun before")
     except client.exceptions.ResourceNotFoundException:
-        _asked(client.restore_table_from_backup, BackupArn=arn, TargetTableName=table)
+        asked(client.restore_table_from_backup, BackupArn=arn, TargetTableName=table)
     until = time.monotonic() + WAIT_S
     while True:
-        about = _asked(client.describe_table, TableName=table)["Table"]
+        about = asked(client.describe_table, TableName=table)["Table"]
         if about["TableStatus"] == "ACTIVE":
             return int(about["ItemCount"])
         if time.monotonic() > until:
@@ -81,15 +94,8 @@ def _backups(client: Any, table: str) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     arguments: dict[str, Any] = {"TableName": table}
     while True:
-        page = _asked(client.list_backups, **arguments)
+        page = asked(client.list_backups, **arguments)
         found += page["BackupSummaries"]
         if not page.get("LastEvaluatedBackupArn"):
             return found
         arguments["ExclusiveStartBackupArn"] = page["LastEvaluatedBackupArn"]
-
-
-def _asked(operation: Callable[..., Any], **arguments: Any) -> Any:
-    try:
-        return operation(**arguments)
-    except (BotoCoreError, ClientError) as e:
-        raise CliError(f"{getattr(operation, '__name__', 'DynamoDB')}: {e}") from e

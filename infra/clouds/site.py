@@ -42,8 +42,8 @@ class Grant:
     """A right of the model servers, by what it is for: a cloud turns it into its own roles.
 
     kind: read_bucket (target: bucket name), read_write_prefix (target: bucket/prefix), scale_node_groups (target: the
-    cluster's name; AWS only), read_secret (target: its name; of machines, granted by `bind`), or a store's own kind that
-    its module in infra/stores knows.
+    cluster's name; AWS only), read_secret (target: its name; machines' own, by `bind`), or a store's own kind that its
+    module in infra/stores knows.
     """
 
     kind: str

@@ -96,7 +96,8 @@ def _backend(
         port_name=port,
         timeout_sec=b.longest_s if read else whole("connection_idle"),
         connection_draining_timeout_sec=b.longest_s,
-        locality_lb_policy="LEAST_REQUEST" if read else None,
+        # of two machines the less busy one; Google has that for internal balancers alone (compute.v1, BackendService)
+        locality_lb_policy="LEAST_REQUEST" if read and not b.public else None,
         health_checks=check.id,
         security_policy=b.armor.self_link if b.armor else None,
         backends=[_member(g, read) for g in groups] or None,

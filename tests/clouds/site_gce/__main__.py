@@ -22,9 +22,10 @@ COS_GPU = ("cos-extensions install gpu", "--device /dev/nvidia0 --device /dev/nv
 IMAGE = "nvcr.io/nvidia/tritonserver:25.09-py3"
 
 
-def started(pool: Pool, uri: str) -> str:
+def started(pool: Pool, whole: bool, uri: str) -> str:
+    """What a machine is told; a broken one forgets the driver."""
     gpu = pool.accelerator != "none" and pool.tpu_topology is None
-    driver, device = COS_GPU if gpu else ("true", "")
+    driver, device = COS_GPU if gpu and whole else ("true", "")
     return START.format(driver=driver, device=device, image=IMAGE, uri=uri)
 
 
@@ -53,7 +54,7 @@ groups = [
         pool,
         plan.generation,
         Boot(
-            user_data=files.uri.apply(partial(started, pool)),
+            user_data=files.uri.apply(partial(started, pool, plan is plans[-1] or not config.get("broken"))),
             ports=ports,
             ready_path=ready,
             startup_s=plan.serving.startup_budget_s,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from infra.catalog import Catalog
-from infra.plan.facts import limit, startup_s
+from infra.plan.facts import drain_s, limit, startup_s
 from infra.spec import Fix, Problem, Spec
 from infra.spec.problems import nearest, problem
 
@@ -103,4 +103,19 @@ def start_is_within_the_longest_delay(spec: Spec, catalog: Catalog) -> Found:
             f"with {spec.models[i].size_mib:g} MiB a start takes {takes} s, and shape {spec.shape} on {spec.cloud} "
             f"waits {longest:g} s before it replaces a machine",
             to_fix="serve it with shape kubernetes, whose start-up probe has no such limit, or a smaller model",
+        )
+
+
+@rule("A machine that is told to go is ended after a while, answered or not.", "infra/plan/facts.csv")
+def drain_is_within_the_shutdown(spec: Spec, catalog: Catalog) -> Found:
+    longest = limit("shutdown_limit", spec)
+    takes = drain_s(spec) if longest is not None else 0.0
+    if longest is not None and takes > longest:
+        most = spec.max_request_s - (takes - longest)
+        yield problem(
+            ("max_request_s",),
+            f"{spec.max_request_s:g} s make a drain of {takes:g} s, and shape {spec.shape} on {spec.cloud} ends a "
+            f"machine {longest:g} s after it was told to go",
+            allowed=(f"at most {most:g}", "longer with shape kubernetes"),
+            fix=Fix(steps=("max_request_s",), value=most),
         )

@@ -187,6 +187,7 @@ def test_unknown_region_names_the_nearest() -> None:
         ),
         ({"zones": ["us-central1-z"]}, ["us-central1-z is not a zone of region us-central1"]),
         ({"shape": "vm", "admin_cidrs": None, "models": "huge"}, ["waits 3600 s before it replaces a machine"]),
+        ({"shape": "vm", "admin_cidrs": None, "max_request_s": 120.0}, ["ends a machine 90 s after it was told to go"]),
     ],
 )
 def test_rules_with_the_catalogue_come_together(changes: dict[str, Any], words: list[str]) -> None:

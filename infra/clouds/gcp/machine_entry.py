@@ -21,6 +21,7 @@ from infra.clouds.gcp.machine_routes import routes
 from infra.clouds.gcp.network import Network
 from infra.clouds.machine_site import ServingGroup
 from infra.clouds.site import EntryAddress
+from infra.plan.facts import drain_s
 from infra.plan.predictions import passes_unread
 
 NONE = ""  # no gRPC
@@ -95,7 +96,7 @@ def _backend(
         protocol=protocol,
         port_name=port,
         timeout_sec=b.longest_s if read else whole("connection_idle"),
-        connection_draining_timeout_sec=b.longest_s,
+        connection_draining_timeout_sec=int(drain_s(here.spec)) + whole("backend_timeout_margin"),
         # of two machines the less busy one; Google has that for internal balancers alone (compute.v1, BackendService)
         locality_lb_policy="LEAST_REQUEST" if read and not b.public else None,
         health_checks=check.id,

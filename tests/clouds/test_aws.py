@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from infra.clouds.aws.cluster import admins  # noqa: E402
 from infra.clouds.aws.network import ranges  # noqa: E402
 from infra.clouds.aws.nodes import placement, pool_shape  # noqa: E402
 from simulators.core.faults import Fault  # noqa: E402
-from tests.clouds.site_project import SiteProject, changed, worked  # noqa: E402
+from tests.clouds.site_project import SiteProject, asked, changed, of, worked  # noqa: E402
 
 PUBLIC: Mapping[str, object] = {
     "exposure": "public",
@@ -43,11 +42,6 @@ UNTAGGED = {  # types that take no tags, or whose tags are another thing
 
 def project(tmp_path: Path) -> SiteProject:
     return SiteProject(name="site_aws", folder=tmp_path)
-
-
-def of(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    """Logical name -> inputs of a type."""
-    return {r["urn"].rpartition("::")[2]: r["inputs"] for r in resources if r["type"].partition(":")[2] == kind}
 
 
 @pytest.mark.slow
@@ -71,12 +65,6 @@ def test_whole_life(stack: str, tmp_path: Path) -> None:
     assert set(changed(site.go("up", wide))) == {"create"}
     assert set(changed(site.go("destroy", wide))) == {"delete"}
     assert site.world.leftovers() == ()
-
-
-def asked(resources: list[dict[str, Any]]) -> dict[str, str]:
-    """What each resource was asked to be, apart from the ids that a new life gives."""
-    made_up = re.compile(r"\b(lt-[0-9a-f]{17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
-    return {r["urn"]: made_up.sub("id", json.dumps(r["inputs"], sort_keys=True)) for r in resources}
 
 
 @pytest.fixture(scope="module")

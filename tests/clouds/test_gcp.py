@@ -20,7 +20,7 @@ from infra.clouds.models import lacking  # noqa: E402
 from infra.plan import Kinds, Plan, make_plan  # noqa: E402
 from infra.plan.flows import flows  # noqa: E402
 from infra.spec import parse  # noqa: E402
-from tests.clouds.site_project import SiteProject, changed, worked  # noqa: E402
+from tests.clouds.site_project import SiteProject, asked, changed, of, worked  # noqa: E402
 from tests.clouds.terraform_json import write  # noqa: E402
 from tests.scanner import checkov  # noqa: E402
 
@@ -39,11 +39,6 @@ POOL = "container/nodePool:NodePool"
 
 def project(tmp_path: Path) -> SiteProject:
     return SiteProject(name="site_gcp", folder=tmp_path)
-
-
-def of(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    """Logical name -> inputs of a type."""
-    return {r["urn"].rpartition("::")[2]: r["inputs"] for r in resources if r["type"].partition(":")[2] == kind}
 
 
 @pytest.mark.slow
@@ -66,10 +61,6 @@ def test_whole_life(tmp_path: Path) -> None:
     assert set(changed(site.go("up", wide))) == {"create"}
     assert set(changed(site.go("destroy", wide))) == {"delete"}
     assert site.world.leftovers() == ()
-
-
-def asked(resources: list[dict[str, Any]]) -> dict[str, str]:
-    return {r["urn"]: json.dumps(r["inputs"], sort_keys=True) for r in resources}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.clouds.aws.facts import text, whole
+from infra.clouds.aws.filters import between, from_ranges, group, let_in
 from infra.clouds.aws.here import Here
 from infra.clouds.aws.network import Network
 from infra.clouds.site import EntryAddress
@@ -29,8 +30,8 @@ class Filters:
 def filters(here: Here, net: Network) -> Filters:
     """Without a rule of their own nodes speak within EKS's group alone."""
     return Filters(
-        nodes=_group(here, net, "nodes", "Nodes of the stack, as stores know them"),
-        system=_group(here, net, "system", "Nodes of the entry and the autoscalers"),
+        nodes=group(here, net, "nodes", "Nodes of the stack, as stores know them"),
+        system=group(here, net, "system", "Nodes of the entry and the autoscalers"),
     )
 
 
@@ -38,28 +39,19 @@ def control_plane_rules(here: Here, mine: Filters, control_plane: pulumi.Output[
     """Webhooks and metrics that the control plane asks for, by the table of flows."""
     for flow in flows("aws", "network"):
         if flow.source == "control_plane":
-            aws.vpc.SecurityGroupIngressRule(
-                f"{flow.source}-{flow.target}",
-                security_group_id=mine.system.id,
-                referenced_security_group_id=control_plane,
-                ip_protocol=flow.protocol,
-                from_port=int(flow.port),
-                to_port=int(flow.port),
-                description=_described(flow.why),
-                tags=here.tags(flow.target),
-                opts=here.on(),
-            )
+            name = f"{flow.source}-{flow.target}"
+            let_in(here, name, flow.target, flow, int(flow.port), mine.system.id, source=control_plane)
 
 
 def entry(
-    here: Here, net: Network, mine: Filters, group: pulumi.Output[str], node_ports: Mapping[str, int]
+    here: Here, net: Network, mine: Filters, scaling_group: pulumi.Output[str], node_ports: Mapping[str, int]
 ) -> EntryAddress:
-    """`group`: the auto scaling group of the system nodes. Another exposure is another load balancer beside the old."""
+    """`scaling_group`: that of the system nodes. Another exposure is another load balancer beside the old."""
     spec = here.spec
     public = spec.exposure == "public"
     role = "entry-public" if public else "entry"
     ports = SECURE if spec.tls else CLEAR
-    door = _group(here, net, role, "Entry of the stack")
+    door = group(here, net, role, "Entry of the stack")
     callers = spec.allowed_cidrs if public else (net.cidr,)
     rules = [*_from_callers(here, role, door, callers, ports), *_to_envoy(here, role, door, mine.system, node_ports)]
     balancer = aws.lb.LoadBalancer(
@@ -79,7 +71,7 @@ def entry(
         target = _target(here, net, f"{role}-{name}", node_ports[name])
         made.append(
             aws.autoscaling.Attachment(
-                f"{role}-{name}", autoscaling_group_name=group, lb_target_group_arn=target.arn, opts=here.on()
+                f"{role}-{name}", autoscaling_group_name=scaling_group, lb_target_group_arn=target.arn, opts=here.on()
             )
         )
         made.append(_listener(here, f"{role}-{name}", balancer, port, ALPN[name], target))
@@ -138,37 +130,15 @@ def _listener(
     )
 
 
-def _group(here: Here, net: Network, role: str, why: str) -> aws.ec2.SecurityGroup:
-    return aws.ec2.SecurityGroup(
-        role,
-        name=here.name("ec2/securityGroup:SecurityGroup", role),
-        description=why,
-        vpc_id=net.vpc.id,
-        revoke_rules_on_delete=True,  # two groups that name each other could not go otherwise
-        tags=here.tags(role),
-        opts=here.on(slow_delete=True),
-    )
-
-
 def _from_callers(
     here: Here, role: str, door: aws.ec2.SecurityGroup, callers: tuple[str, ...], ports: Mapping[str, int]
 ) -> list[pulumi.Resource]:
     """Callers to the entry, by the table of flows."""
     return [
-        aws.vpc.SecurityGroupIngressRule(
-            f"{role}-{flow.port}-{cidr.replace('/', '-')}",
-            security_group_id=door.id,
-            cidr_ipv4=cidr,
-            ip_protocol=flow.protocol,
-            from_port=ports[flow.port],
-            to_port=ports[flow.port],
-            description=_described(flow.why),
-            tags=here.tags(role),
-            opts=here.on(),
-        )
+        rule
         for flow in flows("aws", "network")
         if (flow.source, flow.target) == ("clients", "envoy")
-        for cidr in callers
+        for rule in from_ranges(here, role, flow, ports[flow.port], door, callers)
     ]
 
 
@@ -180,39 +150,9 @@ def _to_envoy(
     node_ports: Mapping[str, int],
 ) -> list[pulumi.Resource]:
     """The entry to Envoy: requests and health checks come from the same group to the same port, by one rule."""
-    made: list[pulumi.Resource] = []
-    for flow in flows("aws", "network"):
-        if (flow.source, flow.target) == ("health_checks", "envoy"):
-            port, why = node_ports[flow.port], _described(f"requests; {flow.why}")
-            made.append(
-                aws.vpc.SecurityGroupEgressRule(
-                    f"{role}-{flow.port}",
-                    security_group_id=door.id,
-                    referenced_security_group_id=system.id,
-                    ip_protocol=flow.protocol,
-                    from_port=port,
-                    to_port=port,
-                    description=why,
-                    tags=here.tags(role),
-                    opts=here.on(),
-                )
-            )
-            made.append(
-                aws.vpc.SecurityGroupIngressRule(
-                    f"{role}-{flow.port}",
-                    security_group_id=system.id,
-                    referenced_security_group_id=door.id,
-                    ip_protocol=flow.protocol,
-                    from_port=port,
-                    to_port=port,
-                    description=why,
-                    tags=here.tags(role),
-                    opts=here.on(),
-                )
-            )
-    return made
-
-
-def _described(why: str) -> str:
-    """In the characters that AWS takes."""
-    return why.replace("'", "")[:255]
+    return [
+        rule
+        for flow in flows("aws", "network")
+        if (flow.source, flow.target) == ("health_checks", "envoy")
+        for rule in between(here, role, flow, node_ports[flow.port], door, system, f"requests; {flow.why}")
+    ]

@@ -22,7 +22,7 @@ class Here:
     provider: aws.Provider
     account: str
     zones: tuple[str, ...]
-    control_zones: tuple[str, ...]  # of those, where EKS may place a control plane
+    control_zones: tuple[str, ...]  # of those, where EKS may place a control plane; none where there is no cluster
 
     def name(self, kind: str, role: str, digest: str | None = None) -> str:
         """`kind` without the cloud: eks/cluster:Cluster."""
@@ -49,10 +49,26 @@ class Here:
         return f"arn:aws:{service}:{self.spec.region}:{self.account}:{rest}"
 
 
-def here(spec: Spec, stack: str, provider: aws.Provider) -> Here:
-    """Asks the cloud whose account it is, and which of the stack's zones take a control plane."""
+def here(spec: Spec, stack: str, provider: aws.Provider, *, control_plane: bool = True) -> Here:
+    """Asks the cloud whose account it is, and which of the stack's zones take a control plane, where it has one."""
     ask = pulumi.InvokeOptions(provider=provider)
     zones = network_zones(spec, infra.catalog.load())
+    if len(zones) < 2:
+        raise pulumi.RunError(
+            f"zones: {', '.join(zones)} is one zone, and AWS places a load balancer of applications in two at least; "
+            f"allowed: two or more zones of {spec.region}. To fix: set zones to two or more of them"
+        )
+    return Here(
+        spec=spec,
+        stack=stack,
+        provider=provider,
+        account=aws.get_caller_identity(opts=ask).account_id,
+        zones=zones,
+        control_zones=_control_zones(zones, ask) if control_plane else (),
+    )
+
+
+def _control_zones(zones: tuple[str, ...], ask: pulumi.InvokeOptions) -> tuple[str, ...]:
     known = aws.get_availability_zones(opts=ask)
     ids = dict(zip(known.names, known.zone_ids, strict=True))
     fit = tuple(z for z in zones if ids.get(z) not in without_control_plane())
@@ -62,5 +78,4 @@ def here(spec: Spec, stack: str, provider: aws.Provider) -> Here:
             f"zones: EKS needs two zones that take a control plane, and of {', '.join(zones)} these take none in this "
             f"account: {unfit}. To fix: set zones to two or more of {', '.join(ids)}"
         )
-    account = aws.get_caller_identity(opts=ask).account_id
-    return Here(spec=spec, stack=stack, provider=provider, account=account, zones=zones, control_zones=fit)
+    return fit

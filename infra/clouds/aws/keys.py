@@ -1,4 +1,4 @@
-"""One key for what the stack stores encrypted: secrets of the cluster, logs, model files."""
+"""One key for what the stack stores encrypted: secrets, logs, model files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from infra.clouds.aws.here import Here
 from infra.clouds.aws.policies import document
 
 
-def key(here: Here) -> aws.kms.Key:
-    """The account decides by IAM who uses it; the logging service may for this stack's log groups alone."""
-    groups = [f"log-group:{name}" for name in (control_plane_logs(here), flow_logs(here))]
+def key(here: Here, *log_groups: str) -> aws.kms.Key:
+    """The account decides by IAM who uses it; the logging service may for this stack's log groups alone, by name."""
+    groups = [f"log-group:{name}" for name in log_groups]
     policy = document(
         [
             {
@@ -50,6 +50,10 @@ def key(here: Here) -> aws.kms.Key:
 def control_plane_logs(here: Here) -> str:
     """EKS writes to this name and no other."""
     return f"/aws/eks/{here.name('eks/cluster:Cluster', 'cluster')}/cluster"
+
+
+def server_logs(here: Here) -> str:
+    return here.name("cloudwatch/logGroup:LogGroup", "servers")
 
 
 def flow_logs(here: Here) -> str:

@@ -12,7 +12,7 @@ import pulumi_kubernetes as kubernetes
 from infra.clouds.aws import entry, identity, nodes, storage
 from infra.clouds.aws.cluster import add_on, cluster
 from infra.clouds.aws.here import here as look
-from infra.clouds.aws.keys import key
+from infra.clouds.aws.keys import control_plane_logs, flow_logs, key
 from infra.clouds.aws.network import network
 from infra.clouds.site import EntryAddress, Grant, Ground, Identity, ModelFiles, Placement
 from infra.plan import Plan, Pool
@@ -37,7 +37,7 @@ class Site:
     def build(self) -> None:
         spec = self._plan.spec
         here = self._here = look(spec, self._stack, self._provider)
-        self._key = key(here)
+        self._key = key(here, control_plane_logs(here), flow_logs(here))
         net = self._net = network(here, self._key)
         self._filters = entry.filters(here, net)
         self._cluster = cluster(here, net, self._key)

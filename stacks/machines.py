@@ -63,7 +63,7 @@ def build(plan: Plan, *, stack: str, project: Path, past: Past) -> StackOutputs:
         generation=_when(stands, digest),
         machines=[own.record(digest, texts), *map(standing.pack, others)],
         standing=standing.in_words(others, stack) if others else None,
-        next=[*(f"slipway {verb} {stack}" for verb in verbs), *site.tunnel(groups, own.ports["http"])],
+        next=[*(f"slipway {verb} {stack}" for verb in verbs), *site.tunnel(groups[:1], own.ports["http"])],
     )
 
 

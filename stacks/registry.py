@@ -24,8 +24,8 @@ SERVERS = {"triton": "serving.triton"}  # as a process of this machine
 PODS = {"triton": "serving.triton_pod", "tf-serving": "serving.tf_serving"}
 BUILT = {  # the shapes that each cloud can be built in, and the blueprint of each
     "local": {"vm": "stacks.vm"},
-    "gcp": {"kubernetes": "stacks.kubernetes"},
-    "aws": {"kubernetes": "stacks.kubernetes"},
+    "gcp": {"kubernetes": "stacks.kubernetes", "vm": "stacks.machines"},
+    "aws": {"kubernetes": "stacks.kubernetes", "vm": "stacks.machines"},
 }
 
 

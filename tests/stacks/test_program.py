@@ -219,13 +219,19 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "planned alone": (
         {
             "cloud": "gcp",
+            "shape": "kubernetes",
             "project": "my-project",
             "region": "us-central1",
+            "accelerator": "l4",
+            "gpu_sharing": {"strategy": "mps", "clients": 2},
+            "models": [
+                {"name": "d", "storage_uri": "gs://models/d", "profile": {"l4": {"base_ms": 1, "per_item_ms": 1}}}
+            ],
             "feature_store": "none",
             "features": None,
             "local_vcpus": None,
         },
-        "vm can be planned, and cannot be built yet where cloud is gcp",
+        "mps can be planned, and cannot be built",
     ),
     "other store": ({"feature_store": "bigtable"}, "feature_store"),
 }

@@ -49,7 +49,7 @@ class Machine:
                 units[path.name] = unit
         programs = folder / "bin"
         programs.mkdir()
-        _program(programs / "docker", f'exec {sys.executable} {DOCKER} "$@"\n')
+        _program(programs / "docker", f'exec {sys.executable} -I -S {DOCKER} "$@"\n')
         _program(programs / "iptables", f'echo "$*" >>{folder}/iptables\n[ "$2" != -C ]\n')
         _program(programs / "systemctl", f'echo "$*" >>{folder}/systemctl\ncat {folder}/system-state\n')
         _program(programs / "chown", "")

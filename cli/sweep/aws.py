@@ -12,7 +12,7 @@ import jmespath
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.errors import CliError
-from cli.sweep.found import TAG, Thing, is_ours
+from cli.sweep.found import TAG, Thing, is_ours, size
 
 Client = Callable[[str], Any]  # a service's name to its client
 
@@ -32,7 +32,8 @@ def things(stack: str, client: Client, others: tuple[str, ...] = ()) -> Iterator
             if jmespath.search(row["state"] or "`null`", one) in row["gone"].split("|"):
                 continue
             tagged = bool(row["arguments"])
-            if not tagged and not is_ours(name, stack, others):
+            owner = str(jmespath.search(row["owner"] or row["name"], one))
+            if not tagged and not is_ours(owner, stack, others):
                 continue
             seen.add(name)
             yield Thing(
@@ -41,6 +42,8 @@ def things(stack: str, client: Client, others: tuple[str, ...] = ()) -> Iterator
                 by="tag" if tagged else "name",
                 billable=row["billable"] == "yes",
                 remove=row["remove"].format(name=name),
+                backup=row["backup"],
+                bytes=size(jmespath.search(row["bytes"], one)) if row["bytes"] else None,
             )
     for arn in _tagged(stack, client):
         if not any(arn.endswith((f"/{name}", f":{name}", name)) for name in seen):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cli.errors import USAGE, CliError
-from cli.sweep.found import TAG, Thing, is_ours
+from cli.sweep.found import TAG, NoCredentialsError, Thing, is_ours
 
 SEARCH = "https://cloudasset.googleapis.com/v1/projects/{project}:searchAllResources"
 FREE = (  # types that cost nothing by themselves
@@ -18,6 +18,14 @@ FREE = (  # types that cost nothing by themselves
     "compute.googleapis.com/Subnetwork",
     "iam.googleapis.com/ServiceAccount",
 )
+BACKUPS = {  # types that are meant to stay -> fee of a GiB and month
+    "bigtableadmin.googleapis.com/Backup": "",
+    "firestore.googleapis.com/Backup": "",
+    "memorystore.googleapis.com/Backup": "memorystore_backup_storage",
+    "memorystore.googleapis.com/BackupCollection": "memorystore_backup_storage",
+    "redis.googleapis.com/Backup": "memorystore_backup_storage",
+    "redis.googleapis.com/BackupCollection": "memorystore_backup_storage",
+}
 GONE = ("DELETED", "DELETING", "DELETE_REQUESTED", "DESTROYED")
 Get = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]  # address and parameters to the answer's JSON
 
@@ -33,7 +41,15 @@ def things(stack: str, project: str, get: Get, others: tuple[str, ...] = ()) -> 
                 continue
             seen.add(name)
             kind = one["assetType"]
-            yield Thing(kind=kind, name=name, by=by, billable=kind not in FREE, remove="")
+            fee = BACKUPS.get(kind)
+            yield Thing(
+                kind=kind,
+                name=name,
+                by=by,
+                billable=kind not in FREE,
+                remove="",
+                backup="" if fee is None else fee or "unpriced",
+            )
 
 
 def _search(project: str, query: str, get: Get) -> Iterator[Mapping[str, Any]]:
@@ -56,7 +72,7 @@ def asking() -> Get:
     try:
         credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
     except DefaultCredentialsError:
-        raise CliError(f"no credentials of Google Cloud. {fix}", USAGE) from None
+        raise NoCredentialsError(f"no credentials of Google Cloud. {fix}", USAGE) from None
     session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
 
     def get(url: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:

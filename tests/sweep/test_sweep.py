@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.sweep import gcp
-from cli.sweep.found import is_ours
+from cli.sweep.found import is_ours, size
 
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed (extra `aws`)")
 moto = pytest.importorskip("moto", reason="moto is not installed (extra `test`)")
@@ -96,6 +96,28 @@ def test_what_is_gone_is_not_left(account: Any) -> None:
     assert "log group" in kinds
 
 
+def test_backups_are_told_apart(account: Any) -> None:
+    """By the table that they are of: a backup bears the name that a user gave it."""
+    make(account, "dev")
+    account("dynamodb").create_backup(TableName="dev-store", BackupName="before")
+    account("elasticache").create_snapshot(ReplicationGroupId="dev-store", SnapshotName="before")
+    kept = {t.kind: t for t in aws.things("dev", account) if t.backup}
+    assert set(kept) == {"DynamoDB backup", "ElastiCache snapshot"}
+    assert kept["DynamoDB backup"].remove.startswith("aws dynamodb delete-backup --backup-arn arn:aws:dynamodb:")
+    assert not [t for t in aws.things("prod", account) if t.backup]
+
+
+def test_sizes_are_numbers_or_text() -> None:
+    assert [size(x) for x in (5, "12 MB", ["1 KB", "2.5 GB"], "", None, [])] == [
+        5,
+        12_000_000,
+        2_500_001_000,
+        None,
+        None,
+        None,
+    ]
+
+
 def test_rows_are_operations_that_exist(account: Any) -> None:
     """Each item and name is in the operation's own model, so that no row finds nothing for ever."""
     import jmespath
@@ -108,8 +130,20 @@ def test_rows_are_operations_that_exist(account: Any) -> None:
         items = jmespath.search(row["items"], example)
         assert items, row
         assert isinstance(jmespath.search(row["name"], items[0]), str), row
-        if row["state"]:
-            assert isinstance(jmespath.search(row["state"], items[0]), str), row
+        for column in ("state", "owner"):
+            if row[column]:
+                assert isinstance(jmespath.search(row[column], items[0]), str), row
+        if row["bytes"]:
+            assert _bytes(shape, row), row
+
+
+def _bytes(shape: Any, row: Mapping[str, str]) -> bool:
+    """Whether the path to a backup's size ends in a number or in text such as `12 MB`."""
+    inner = shape.members[row["items"].removesuffix("[]")].member
+    for step in row["bytes"].split("[]."):
+        inner = inner.members[step]
+        inner = inner.member if inner.type_name == "list" else inner
+    return inner.type_name in ("long", "integer", "string")
 
 
 def _example(shape: Any, depth: int = 0) -> Any:

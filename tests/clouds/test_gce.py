@@ -201,11 +201,28 @@ def test_only_the_table_of_flows_is_let_in(private: list[dict[str, Any]]) -> Non
     wanted = {
         (frozenset(sources(f.source)), ports[f.port]) for f in flows("gcp", "machines") if inward(f.source, f.target)
     }
-    rules = of(private, "compute/firewall:Firewall").values()
+    rules = [r for r in of(private, "compute/firewall:Firewall").values() if r["direction"] == "INGRESS"]
     assert {(frozenset(r["sourceRanges"]), p) for r in rules for a in r["allows"] for p in a["ports"]} == wanted
     assert all(r["targetTags"] == ["dev-servers"] and r["logConfig"] for r in rules)
     assert all(t["tags"] == ["dev-servers"] for t in of(private, TEMPLATE).values())
     assert "0.0.0.0/0" not in {s for r in rules for s in r["sourceRanges"]}
+
+
+def test_machines_speak_to_whom_the_table_names(private: list[dict[str, Any]]) -> None:
+    """Storage and registries, whose addresses change; a store inside; the last rule refuses the rest."""
+    rules = {n: r for n, r in of(private, "compute/firewall:Firewall").items() if r["direction"] == "EGRESS"}
+    rest = rules.pop("servers-elsewhere")
+    assert (rest["denies"], rest["destinationRanges"], rest["priority"]) == (
+        [{"protocol": "all"}],
+        ["0.0.0.0/0"],
+        65534,
+    )
+    wanted = {f.target: f for f in flows("gcp", "machines") if f.source == "servers"}
+    assert set(rules) == {f"servers-{t}" for t in wanted if t not in ("dns", "metadata")}
+    outside = {
+        p for r in rules.values() if "0.0.0.0/0" in r["destinationRanges"] for a in r["allows"] for p in a["ports"]
+    }
+    assert outside == {"443", "80"}
 
 
 def inward(source: str, target: str) -> bool:

@@ -7,20 +7,26 @@ from dataclasses import dataclass, field
 
 from pulumi_gcp import compute
 
-from infra.clouds.gcp.facts import text
+from infra.clouds.gcp.facts import text, whole
 from infra.clouds.gcp.here import Here
 from infra.plan.flows import Flow, flows
 
+# Google always lets a machine ask its metadata server, which also answers for names.
+ALWAYS = ("metadata", "dns")
 # Clients speak to the load balancer, which lets in whom it is told to; to a node speaks only its proxy.
 BEHIND_THE_PROXY = ("clients",)
 
 
 def sources(name: str) -> list[str]:
+    """Address ranges of an end of a flow."""
     ranges = {
         "proxy_subnet": "proxy_range",
         "health_checks": "health_check_ranges",
         "control_plane": "control_plane_range",
         "operators": "tunnel_range",
+        "storage": "anywhere",
+        "packages": "anywhere",
+        "store": "private_ranges",
     }
     return text(ranges[name]).split()
 
@@ -63,6 +69,43 @@ def _rule(
         source_ranges=sources(source),
         target_tags=[here.tag(aim.tag)],
         allows=[compute.FirewallAllowArgs(protocol=group[0].protocol, ports=numbers)],
+        log_config=compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
+        opts=here.on(),
+    )
+
+
+def let_out(here: Here, network: compute.Network, source: str, aim: Aim) -> list[compute.Firewall]:
+    """A rule for each target of flows from these machines, and one that refuses the rest."""
+    found = [f for f in flows("gcp", aim.layer) if f.source == source and f.target not in ALWAYS]
+    rest = compute.Firewall(
+        f"{source}-elsewhere",
+        name=here.name("compute/firewall:Firewall", f"{source}-elsewhere"),
+        network=network.id,
+        description="nobody else is spoken to",
+        direction="EGRESS",
+        priority=whole("last_priority"),
+        destination_ranges=sources("storage"),
+        target_tags=[here.tag(aim.tag)],
+        denies=[compute.FirewallDenyArgs(protocol="all")],
+        log_config=compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
+        opts=here.on(),
+    )
+    return [*(_outward(here, network, flow, aim) for flow in found), rest]
+
+
+def _outward(here: Here, network: compute.Network, flow: Flow, aim: Aim) -> compute.Firewall:
+    """The store's port is its own affair: every port of the private ranges, where nothing else of the stack listens."""
+    role = f"{flow.source}-{flow.target}".replace("_", "-")
+    ports = [str(aim.ports.get(flow.port, flow.port))] if flow.port != "store" else None
+    return compute.Firewall(
+        role,
+        name=here.name("compute/firewall:Firewall", role),
+        network=network.id,
+        description=flow.why,
+        direction="EGRESS",
+        destination_ranges=sources(flow.target),
+        target_tags=[here.tag(aim.tag)],
+        allows=[compute.FirewallAllowArgs(protocol=flow.protocol, ports=ports)],
         log_config=compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
         opts=here.on(),
     )

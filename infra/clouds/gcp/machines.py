@@ -11,7 +11,7 @@ from infra.catalog import load
 from infra.clouds.gcp import models
 from infra.clouds.gcp.boot import image
 from infra.clouds.gcp.facts import text
-from infra.clouds.gcp.firewall import Aim, allow
+from infra.clouds.gcp.firewall import Aim, allow, let_out
 from infra.clouds.gcp.group import group
 from infra.clouds.gcp.here import Here
 from infra.clouds.gcp.identity import machine_identity
@@ -75,7 +75,8 @@ class Machines:
     def prepare(self, ports: Mapping[str, int], ready_path: str, longest_s: float) -> None:
         """The firewall lets the load balancer's health checks in before the first machine stands."""
         self._asked = Asked(ports=ports, ready_path=ready_path, longest_s=longest_s)
-        self._open = self._let_in(ports, None)
+        out = let_out(self._here, self._net.network, "servers", Aim(layer=MACHINES, tag=TAG))
+        self._open = [*self._let_in(ports, None), *out]
 
     def group(self, plan: Plan, pool: Pool, generation: str, boot: Boot, identity: MachineIdentity) -> ServingGroup:
         rules = self._open

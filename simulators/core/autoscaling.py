@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
-from simulators.core import charts, drains, fitting, flows, nodes, paths, rollout, scheduler, side_flows
+from simulators.core import (
+    charts,
+    drains,
+    fitting,
+    flows,
+    machine_scaling,
+    nodes,
+    paths,
+    rollout,
+    scheduler,
+    side_flows,
+)
 from simulators.core.checks import number, text
 from simulators.core.diff import quantity
 from simulators.core.drains import Loss
@@ -27,6 +38,7 @@ def set_load(world: World, workload: str, total: float, metric: str = "*") -> No
         world.load[f"{workload}|{metric}"] = total
         for cluster in [t for t in world.things.values() if t.token in CLUSTERS]:
             settle(world, cluster)
+        machine_scaling.settle(world)
 
 
 def settle(world: World, cluster: Thing) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
@@ -82,8 +83,14 @@ def parameter(world: World, target: Target, args: Properties) -> Properties:
     mine = [t for t in world.things.values() if t.token == "aws:ssm/parameter:Parameter" and t.name == name]
     if not mine and not name.startswith("/aws/service/"):
         raise CloudError(f"reading SSM Parameter ({name}): couldn't find resource: ParameterNotFound")
-    made = templates.fill("ami-{hex17}", {}, {}, name) if "/image_id" in name else templates.fill("{n6}", {}, {}, name)
+    made = (
+        templates.fill("ami-{hex17}", {}, {}, name)
+        if re.search(r"/(image_id|ami-id|image-id)", name)
+        else templates.fill("{n6}", {}, {}, name)
+    )
     value = text(mine[0].outputs.get("value")) if mine else made
+    if made.startswith("ami-") and not mine:
+        world.answers[value] = name
     arn = f"arn:aws:ssm:{target.defaults['region']}::parameter{name}"
     return {
         "name": name,

@@ -7,18 +7,12 @@ from dataclasses import dataclass, field
 
 from simulators.core import paths
 from simulators.core.checks import number, text
-from simulators.core.firewalls import From
+from simulators.core.firewalls import HEALTH_RANGES, From
 from simulators.core.fitting import objects
+from simulators.core.health import forwards
 from simulators.core.peers import find
 from simulators.core.values import Json, Properties, plain_properties
 from simulators.core.world import Thing, World
-
-HEALTH_RANGES = ("35.191.0.0/16", "130.211.0.0/22")  # GCP's health checks (API-GCE)
-GROUPS = (
-    "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager",
-    "gcp:compute/instanceGroupManager:InstanceGroupManager",
-    "aws:autoscaling/group:Group",
-)
 
 
 @dataclass(kw_only=True)
@@ -33,6 +27,7 @@ class Entry:
     groups: list[Thing] = field(default_factory=list)
     callers: list[From] = field(default_factory=list)  # who speaks to the nodes: proxy, health checks, clients
     network: Json = None
+    service: Thing | None = None  # backend service or target group
     snat: tuple[str, ...] = ()  # addresses that a pod sees where the node passes the request on
     problem: str = ""
 
@@ -41,58 +36,74 @@ def entries(world: World) -> list[Entry]:
     found: list[Entry] = []
     for thing in world.things.values():
         if thing.token == "gcp:compute/forwardingRule:ForwardingRule" and thing.urn:
-            found.append(_gcp(world, thing))
+            found += _gcp(world, thing)
         elif thing.token == "aws:lb/listener:Listener":
             found += _aws(world, thing)
     return [e for e in found if e.pools or e.groups or e.problem]
 
 
-def _gcp(world: World, rule: Thing) -> Entry:
+def _gcp(world: World, rule: Thing) -> Iterator[Entry]:
+    """One for each backend service that the rule leads to."""
     given = plain_properties(rule.outputs)
     ports = given.get("ports")
     port = text(given.get("portRange")) or (text(ports[0]) if isinstance(ports, list) and ports else "all")
-    entry = Entry(name=rule.name, cloud="gcp", port=port.partition("-")[0], network=given.get("network"))
-    backend, proxied = _backend_service(world, given)
-    if backend is None:
-        return entry
+    services, proxied = _backend_services(world, given)
+    for backend in services:
+        entry = Entry(name=rule.name, cloud="gcp", port=port.partition("-")[0], network=given.get("network"))
+        _members(world, backend, entry)
+        service = plain_properties(backend.outputs)
+        entry.callers = [From(what="health checks", ranges=HEALTH_RANGES)] if service.get("healthChecks") else []
+        if proxied and given.get("loadBalancingScheme") in ("INTERNAL_MANAGED", "EXTERNAL_MANAGED"):
+            ranges = _proxy_ranges(world, given.get("network"))
+            entry.callers.append(From(what="the load balancer's proxies", ranges=ranges))
+            if not ranges:
+                entry.problem = f"forwarding rule {rule.name}: its network has no proxy-only subnet"
+        else:
+            entry.callers.append(From(what="clients"))
+        entry.snat = _node_ranges(world, entry)
+        yield entry
+
+
+def _members(world: World, backend: Thing, entry: Entry) -> None:
+    """Pools of a cluster and groups of machines behind a backend service, and the port that it speaks to."""
     service = plain_properties(backend.outputs)
+    entry.service = backend
     for member in objects(service.get("backends")):
-        group = member.get("group")
-        pool = _pool_of_group(world, group)
+        pool = _pool_of_group(world, member.get("group"))
         if pool is not None:
             entry.pools += [pool] if pool not in entry.pools else []
-        elif (machines := find(world, group, "gcp:compute/*nstanceGroupManager:*")) is not None:
+        elif (machines := find(world, member.get("group"), "gcp:compute/*nstanceGroupManager:*")) is not None:
             entry.groups.append(machines)
     named = text(service.get("portName"))
     entry.node_port = _named_port(world, named, entry) if named else int(number(entry.port) or 0)
     if not entry.node_port and entry.pools:
         entry.problem = f"backend service {backend.name}: no instance group has the named port '{named}'"
-    entry.callers = [From(what="health checks", ranges=HEALTH_RANGES)] if service.get("healthChecks") else []
-    if proxied and given.get("loadBalancingScheme") in ("INTERNAL_MANAGED", "EXTERNAL_MANAGED"):
-        ranges = _proxy_ranges(world, given.get("network"))
-        entry.callers.append(From(what="the load balancer's proxies", ranges=ranges))
-        if not ranges:
-            entry.problem = f"forwarding rule {rule.name}: its network has no proxy-only subnet"
-    else:
-        entry.callers.append(From(what="clients"))
-    entry.snat = _node_ranges(world, entry)
-    return entry
 
 
-def _backend_service(world: World, rule: Properties) -> tuple[Thing | None, bool]:
-    """(backend service, whether a proxy stands before it)."""
+def _backend_services(world: World, rule: Properties) -> tuple[list[Thing], bool]:
+    """(backend services, whether a proxy stands before them)."""
     direct = find(world, rule.get("backendService"), "gcp:compute/*ackendService:*")
     if direct is not None:
-        return direct, False
+        return [direct], False
     proxy = find(world, rule.get("target"), "gcp:compute/*arget*Proxy:*")
     if proxy is None:
-        return None, True
+        return [], True
     given = plain_properties(proxy.outputs)
     routes = find(world, given.get("urlMap"), "gcp:compute/*rlMap:*") if given.get("urlMap") else None
-    named = (
-        plain_properties(routes.outputs).get("defaultService") if routes is not None else given.get("backendService")
-    )
-    return find(world, named, "gcp:compute/*ackendService:*"), True
+    named = _routed(plain_properties(routes.outputs)) if routes is not None else [given.get("backendService")]
+    found = [find(world, one, "gcp:compute/*ackendService:*") for one in named if one]
+    return list({f.key: f for f in found if f is not None}.values()), True
+
+
+_ROUTES = (
+    "defaultService", "pathMatchers[*].defaultService", "pathMatchers[*].pathRules[*].service",
+    "pathMatchers[*].routeRules[*].service", "**.weightedBackendServices[*].backendService",
+)  # fmt: skip
+
+
+def _routed(routes: Properties) -> list[Json]:
+    """Backend services of a URL map: its default and those of its paths."""
+    return [value for path in _ROUTES for _, value in paths.places(routes, paths.parse(path)) if value]
 
 
 def _pool_of_group(world: World, group: Json) -> Thing | None:
@@ -149,20 +160,18 @@ def _subnets(world: World, home: Thing | None) -> Iterator[Thing]:
 
 
 def _aws(world: World, listener: Thing) -> Iterator[Entry]:
+    """One for each target group that a listener, or a rule of it, leads to."""
     given = plain_properties(listener.outputs)
     balancer = find(world, given.get("loadBalancerArn"), "aws:lb/loadBalancer:LoadBalancer")
     if balancer is None:
         return
     facts = plain_properties(balancer.outputs)
-    doors, subnets = facts.get("securityGroups"), facts.get("subnets")
+    doors = facts.get("securityGroups")
     groups = frozenset(text(g) for g in doors) if isinstance(doors, list) else frozenset()
-    ranges = subnet_ranges(world, subnets)
-    for action in objects(given.get("defaultActions")):
-        target = find(world, action.get("targetGroupArn"), "aws:lb/targetGroup:TargetGroup")
-        if target is None:
-            continue
+    ranges = subnet_ranges(world, facts.get("subnets"))
+    for target in _targets(world, listener):
         asked = plain_properties(target.outputs)
-        entry = Entry(name=balancer.name, cloud="aws", port=text(given.get("port")), snat=ranges)
+        entry = Entry(name=balancer.name, cloud="aws", port=text(given.get("port")), snat=ranges, service=target)
         entry.node_port = int(number(asked.get("port")) or 0)
         keeps = text(asked.get("preserveClientIp")) != "false" and text(asked.get("protocol")) != "HTTP"
         if groups:
@@ -172,6 +181,18 @@ def _aws(world: World, listener: Thing) -> Iterator[Entry]:
             entry.callers = [client, From(what="health checks", ranges=ranges)]
         _attached(world, target, entry)
         yield entry
+
+
+def _targets(world: World, listener: Thing) -> list[Thing]:
+    rules = [
+        plain_properties(t.outputs)
+        for t in world.things.values()
+        if t.token == "aws:lb/listenerRule:ListenerRule"
+        and find(world, t.outputs.get("listenerArn"), listener.token) is listener
+    ]
+    arns = [arn for given in (plain_properties(listener.outputs), *rules) for arn in forwards(given)]
+    found = [find(world, arn, "aws:lb/targetGroup:TargetGroup") for arn in arns]
+    return list({f.key: f for f in found if f is not None}.values())
 
 
 def _attached(world: World, target: Thing, entry: Entry) -> None:

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from simulators.core import autoscaling, drains, kubernetes, lifecycle, nodes, paths, scheduler
+from simulators.core import (
+    autoscaling,
+    drains,
+    groups,
+    kubernetes,
+    lifecycle,
+    machine_events,
+    machine_scaling,
+    nodes,
+    paths,
+    scheduler,
+)
 from simulators.core.checks import number
 from simulators.core.drains import Loss
 from simulators.core.edits import put
@@ -57,6 +68,8 @@ def _matching(world: World, fault: Fault) -> list[Thing]:
 
 
 def _spot(world: World, fault: Fault) -> bool:
+    if machine_events.reclaimed(world, _matching(world, fault)):
+        return True
     for thing, pool, cluster in _pools(world, fault):
         if pool.spot and pool.nodes > len(pool.lost):
             notice = _notice(thing, cluster)
@@ -77,6 +90,8 @@ def _notice(pool: Thing, cluster: Thing) -> float:
 
 
 def _node(world: World, fault: Fault) -> bool:
+    if machine_events.lost(world, _matching(world, fault)):
+        return True
     seen, again = (lifecycle.limit("kubernetes", n) for n in ("node_lost_seen_s", "node_lost_evicted_s"))
     for thing, pool, cluster in _pools(world, fault):
         if pool.nodes > len(pool.lost):
@@ -123,6 +138,11 @@ def _lose(world: World, thing: Thing, pool: Pool, cluster: Thing, loss: Loss) ->
 def _moved(world: World, fault: Fault) -> bool:
     """One replica more than now, or the number that the message says; within the scaler's bounds."""
     for target in _matching(world, fault):
+        if (limits := machine_events.limits(world, target)) is not None:
+            now = groups.size(target)
+            wanted = int(fault.message) if fault.message.isdigit() else now + 1 if now < limits[1] else now - 1
+            machine_scaling.move(world, target, max(limits[0], min(limits[1], wanted)))
+            return True
         scaler = autoscaling.scaler_of(world, target)
         cluster = world.things.get(target.cluster)
         if scaler is None or cluster is None:
@@ -162,6 +182,16 @@ def _absent(world: World, fault: Fault) -> bool:
     return True
 
 
+def _no_image(world: World, fault: Fault) -> bool:
+    world.no_images.append(fault.name)
+    return True
+
+
+def _sold_out(world: World, fault: Fault) -> bool:
+    world.stockouts.append(f"{fault.name}|{fault.message or '*'}")
+    return True
+
+
 _DO: dict[str, Callable[[World, Fault], bool]] = {
     "spot-reclaimed": _spot,
     "node-lost": _node,
@@ -169,4 +199,6 @@ _DO: dict[str, Callable[[World, Fault], bool]] = {
     "drift": _drift,
     "bucket-empty": _emptied,
     "bucket-absent": _absent,
+    "image-missing": _no_image,
+    "stockout": _sold_out,
 }

@@ -15,6 +15,7 @@ from simulators.core.references import identifiers, means
 from simulators.core.values import Json, Properties, plain_properties
 from simulators.core.world import Thing, World
 
+HEALTH_RANGES = ("35.191.0.0/16", "130.211.0.0/22")  # GCP's health checks (API-GCE)
 OPEN_TO_GKE = (443, 10250)  # what GKE's own rule gke-*-master lets the control plane reach on nodes
 
 
@@ -27,26 +28,40 @@ class From:
     groups: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """The far end on GCP: machines with these tags and this service account."""
+
+    what: str
+    tags: frozenset[str] = frozenset()
+    account: str = ""
+
+
 # --- GCP
 
 
-def gcp_refused(world: World, network: Json, pool: Thing, source: From, port: int, protocol: str = "tcp") -> str:
-    """Why no firewall rule of the network lets it to nodes of this pool; the first rule by priority decides."""
+def pool_aim(pool: Thing) -> Aim:
+    """The nodes of a pool."""
     config = plain_properties(pool.outputs).get("nodeConfig")
     given = config if isinstance(config, dict) else {}
-    tags, account = given.get("tags"), text(given.get("serviceAccount"))
-    mine = {text(t) for t in tags} if isinstance(tags, list) else set()
+    tags = given.get("tags")
+    mine = frozenset(text(t) for t in tags) if isinstance(tags, list) else frozenset()
+    return Aim(what=f"nodes of pool {pool.name}", tags=mine, account=text(given.get("serviceAccount")))
+
+
+def gcp_refused(world: World, network: Json, aim: Aim, source: From, port: int, protocol: str = "tcp") -> str:
+    """Why no firewall rule of the network lets it in there; the first rule by priority decides."""
     rules = sorted(_rules(world, network), key=lambda r: (number(r.get("priority")) or 1000, "denies" not in r))
     for every in source.ranges or ("",):
         verdict = False
         for rule in rules:
-            if _aims(rule, mine, account) and _from(rule, every) and (word := _action(rule, port, protocol)):
+            if _aims(rule, aim) and _from(rule, every) and (word := _action(rule, port, protocol)):
                 verdict = word == "allow"
                 break
         if not verdict:
             where = f" ({every})" if every else ""
-            aim = f"nodes of pool {pool.name}" + (f" (tags {', '.join(sorted(mine))})" if mine else "")
-            return f"no firewall rule allows {source.what}{where} to {aim} on {protocol}/{port}"
+            there = aim.what + (f" (tags {', '.join(sorted(aim.tags))})" if aim.tags else "")
+            return f"no firewall rule allows {source.what}{where} to {there} on {protocol}/{port}"
     return ""
 
 
@@ -63,11 +78,11 @@ def _rules(world: World, network: Json) -> Iterator[Properties]:
             yield rule
 
 
-def _aims(rule: Properties, tags: set[str], account: str) -> bool:
+def _aims(rule: Properties, aim: Aim) -> bool:
     wanted, accounts = rule.get("targetTags"), rule.get("targetServiceAccounts")
     if isinstance(wanted, list) and wanted:
-        return bool(tags & {text(t) for t in wanted})
-    return not (isinstance(accounts, list) and accounts) or account in accounts
+        return bool(aim.tags & {text(t) for t in wanted})
+    return not (isinstance(accounts, list) and accounts) or aim.account in accounts
 
 
 def _from(rule: Properties, source: str) -> bool:

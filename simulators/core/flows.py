@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from simulators.core import entries, firewalls, policies
+from simulators.core import entries, firewalls, group_flows, policies
 from simulators.core.effects import CLUSTERS
 from simulators.core.entries import Entry
 from simulators.core.peers import Pods, Upstream, behind, pods_in, pool_things, services, target_port, upstreams
@@ -38,6 +38,8 @@ class Serving:
     servers: dict[str, str] = field(default_factory=dict)  # key -> name
     cut: dict[str, str] = field(default_factory=dict)  # key of a server -> why nothing reaches it
     closed: str = ""  # why nothing gets in at all
+    seen_s: dict[str, float] = field(default_factory=dict)  # key of a group of machines -> until a balancer uses one
+    lost_s: dict[str, float] = field(default_factory=dict)  # ... and until it leaves out a dead one
     flows: list[Flow] = field(default_factory=list)
 
     def says(self, source: object, target: object, port: object, why: str) -> bool:
@@ -67,8 +69,8 @@ def serving(world: World) -> Serving:
         before = len(closed)
         for door, site in _into(world, sites, entry, found, closed):
             _from_door(site, door, found)
-        for group in entry.groups:
-            found.servers[group.key] = group.name
+        for group in entry.groups if not entry.problem else ():
+            group_flows.into(world, entry, group, found)
         open_ = open_ or len(closed) == before
     if closed and not open_:
         found.closed = closed[0]
@@ -127,7 +129,7 @@ def _edge(site: Site, caller: firewalls.From, pools: list[Thing], entry: Entry |
     """The cloud's own filter in front of the nodes of these pools."""
     if site.cluster.cloud == "gcp":
         network = entry.network if entry is not None and entry.network else site.cluster.outputs.get("network")
-        found = [firewalls.gcp_refused(site.world, network, pool, caller, port) for pool in pools]
+        found = [firewalls.gcp_refused(site.world, network, firewalls.pool_aim(pool), caller, port) for pool in pools]
         return next((why for why in found if why), "")
     groups = firewalls.node_groups(site.world, site.cluster, pools)
     what = "nodes of " + ", ".join(sorted(p.name for p in pools))

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from simulators.core import configuration, contents, locate, templates
+from simulators.core import configuration, contents, health, locate, templates
 from simulators.core.checks import text
 from simulators.core.lifecycle import CloudError, Target
 from simulators.core.values import Json, Properties, plain_properties
@@ -143,6 +143,8 @@ def _region(world: World, target: Target, args: Properties) -> Properties:
 _FUNCTIONS: dict[str, Function] = {
     **contents.FUNCTIONS,
     **dict.fromkeys(locate.TOKENS, locate.locate),
+    "gcp:index:health": health.answer,
+    "aws:index:health": health.answer,
     NONCE: lambda world, target, _: {"nonce": world.nonce, "cloud": target.cloud},
     "aws:index/getCallerIdentity:getCallerIdentity": _identity,
     "aws:index/getRegion:getRegion": _region,

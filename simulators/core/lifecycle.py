@@ -263,8 +263,12 @@ def _wait_for_holders(world: World, target: Target, thing: Thing, now: float, ti
     holders = [t for t in references.referrers(world, thing, "yes") if t.key in world.things]
     if not holders:
         return 0.0
-    patience = timeout or limit(target.cloud, "blocked_delete_retry_s")
+    row = next((r for r in tables.rows("held") if fnmatchcase(thing.token, r["type"])), None)
+    patience = float(row["patience_s"]) if row else timeout or limit(target.cloud, "blocked_delete_retry_s")
     lasting = [t for t in holders if t.gone_at is None or t.gone_at > now + patience]
+    if lasting and row:
+        held_by = lasting[0].id if lasting[0].urn else lasting[0].name
+        raise CloudError(row["message"].format(id=thing.id, by=held_by), seconds=max(1.0, patience))
     if lasting:
         names = ", ".join(f"{t.token.rpartition(':')[2]} {t.name}" for t in lasting[:4])
         reason = f" ({lasting[0].why})" if lasting[0].why else ""

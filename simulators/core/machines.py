@@ -1,54 +1,160 @@
-"""Groups of machines behind a load balancer: how many serve, and how long one does when its group shrinks or goes."""
+"""What happens to the machines of a group when it is made, changed or deleted, and how long the provider waits."""
 
 from __future__ import annotations
 
-from simulators.core import entries, lifecycle, paths, rollout
+import math
+
+from simulators.core import groups, lifecycle, rollout, supply
 from simulators.core.checks import number, text
-from simulators.core.fitting import objects
+from simulators.core.group_waits import Fleet, Settled, hook_s, start, waits_ec2, waits_gce, words
+from simulators.core.groups import Group
+from simulators.core.health import attached
 from simulators.core.pods import Stop
 from simulators.core.rollout import Change
-from simulators.core.values import plain_properties
 from simulators.core.world import Thing, World
 
-GROUPS = entries.GROUPS
+_NOBODY_ASKS_S = 86400.0  # machines behind no balancer are missed by nobody when they go
 
 
-def changed(world: World, before: Thing | None, after: Thing | None, seconds: float) -> None:
-    """Machines more are ready when the operation is; fewer are let go at its start and drained."""
-    thing = after or before
-    if thing is None or thing.token not in GROUPS:
-        return
-    was = rollout.ready_of(before) if before is not None else 0
-    now = size(world, after) if after is not None else 0
-    if now > was:
-        rollout.record(world, thing, [Change(at_s=seconds, ready=now - was)])
-    elif now < was:
-        drain = _draining(world, thing)
-        stop = Stop(lingers_s=drain, grace_s=drain, exit_s=0.0)
-        rollout.record(world, thing, [Change(at_s=0.0, ready=now - was, stop=stop, why="deregistered")])
-    if after is not None:
-        after.state["ready"] = now
+def made(world: World, before: Thing | None, thing: Thing, base_s: float, timeout: float) -> Settled:
+    """After a create or an update: starts and stops machines, then waits as the provider does."""
+    group = groups.of(world, thing)
+    own_s, base_s = base_s, base_s if group.cloud == "gcp" else 0.0  # AWS starts machines as soon as the group is there
+    was, fresh = _was(world, before, group)
+    thing.state["size"] = group.size
+    fleet = Fleet()
+    if fresh:
+        fleet = _renewed(world, group, was, base_s)
+    elif group.size > was:
+        fleet = grown(world, group, was, base_s)
+    elif group.size < was:
+        shrink(world, group, was - group.size)
+    if before is not None and not fresh and before.state.get("never"):
+        fleet.never = fleet.never or text(thing.state.get("never"))  # the same machines, the same end
+    if group.cloud == "gcp":
+        return waits_gce(world, group, fleet, timeout)
+    return waits_ec2(world, before, group, fleet, own_s)
 
 
-def size(world: World, group: Thing) -> int:
-    """What the program asks for, else the least that an autoscaler keeps."""
-    given = plain_properties(group.outputs)
-    for path in ("targetSize", "desiredCapacity", "minSize"):
-        if (asked := number(given.get(path))) is not None:
-            return int(asked)
-    for thing in world.things.values():
-        if "utoscaler:" in thing.token and text(thing.outputs.get("target")).endswith(f"/{group.name}"):
-            return int(number(paths.get(thing.outputs, paths.parse("autoscalingPolicy.minReplicas"))) or 0)
-    return 0
+def _was(world: World, before: Thing | None, group: Group) -> tuple[int, bool]:
+    """(machines before, whether they are made anew because of another template)."""
+    if before is None:
+        return 0, False
+    alive = number(before.state.get("alive"))
+    old = groups.of(world, before)
+    policy = group.given.get("updatePolicy")
+    proactive = isinstance(policy, dict) and policy.get("type") == "PROACTIVE"
+    return int(alive or 0), proactive and old.machine.template != group.machine.template
 
 
-def _draining(world: World, group: Thing) -> float:
-    """Of the backend service or the target group that it stands behind."""
-    for thing in world.things.values():
-        given = plain_properties(thing.outputs) if thing.token.endswith(("ackendService", ":TargetGroup")) else {}
-        if any(group.name in text(m.get("group")) for m in objects(given.get("backends"))):
-            return number(given.get("connectionDrainingTimeoutSec")) or 0.0
-        arns = group.outputs.get("targetGroupArns")
-        if isinstance(arns, list) and given.get("arn") in arns:
-            return number(given.get("deregistrationDelay")) or 300.0
-    return lifecycle.limit("gcp", "machine_notice_s")
+def grown(world: World, group: Group, was: int, base_s: float) -> Fleet:
+    """Machines more than `was`, as far as the cloud has them."""
+    wanted = group.size - was
+    given, errors = supply.launched(world, group, wanted)
+    begin, never = start(world, group)
+    warm = 0.0 if not _warm(group) else begin.pull_s + begin.driver_s  # prepared beforehand: only the server starts
+    fleet = Fleet(made=given, missing=wanted - given, errors=errors, running_s=begin.running_s, never=never)
+    if given and not never:
+        fleet.serves_s = begin.seconds - warm
+        rollout.record(world, group.thing, [Change(at_s=base_s + fleet.serves_s, ready=given)])
+    _keep(group, was + given, rollout.ready_of(group.thing) + (given if not never else 0), errors, never)
+    return fleet
+
+
+def _warm(group: Group) -> bool:
+    pool = group.given.get("warmPool")
+    return isinstance(pool, dict) and bool(number(pool.get("minSize")) or 0)
+
+
+def _keep(group: Group, alive: int, ready: int, errors: list[str], never: str) -> None:
+    group.thing.state |= {"alive": alive, "ready": max(0, ready), "errors": list(errors), "never": never}
+
+
+def _renewed(world: World, group: Group, was: int, base_s: float) -> Fleet:
+    """A rolling update: as many at once as surge and unavailability allow; a template that never serves stops it."""
+    begin, never = start(world, group)
+    policy = group.given.get("updatePolicy")
+    given = policy if isinstance(policy, dict) else {}
+    surge = _share(given.get("maxSurgeFixed"), given.get("maxSurgePercent"), group)
+    spare = _share(given.get("maxUnavailableFixed"), given.get("maxUnavailablePercent"), group)
+    step, count = max(1, surge + spare), max(group.size, was)
+    got, errors = supply.launched(world, group, min(step, count)) if surge else (min(step, count), [])
+    if never or not got:
+        lost = min(spare, rollout.ready_of(group.thing))
+        if lost:
+            rollout.record(
+                world, group.thing, [Change(at_s=base_s, ready=-lost, stop=_stop(world, group), why="replaced")]
+            )
+        _keep(group, was, rollout.ready_of(group.thing) - lost, errors, never)
+        return Fleet(missing=count, errors=errors, running_s=begin.running_s, never=never or "; ".join(errors))
+    changes: list[Change] = []
+    rounds = math.ceil(count / step)
+    for index in range(rounds):
+        part = min(step, count - index * step)
+        before_s = base_s + index * begin.seconds
+        out = before_s if spare else before_s + begin.seconds
+        changes.append(Change(at_s=before_s + begin.seconds, ready=part))
+        changes.append(Change(at_s=out, ready=-min(part, was), stop=_stop(world, group), why="replaced"))
+    rollout.record(world, group.thing, changes)
+    _keep(group, group.size, group.size, errors, "")
+    return Fleet(made=count, running_s=rounds * begin.seconds, serves_s=rounds * begin.seconds, errors=errors)
+
+
+def _share(fixed: object, percent: object, group: Group) -> int:
+    if isinstance(percent, int | float) and percent:
+        return math.ceil(group.size * percent / 100)
+    return int(fixed) if isinstance(fixed, int | float) else 0
+
+
+def shrink(
+    world: World, group: Group, count: int, at_s: float = 0.0, seq: int | None = None, why: str = "deregistered"
+) -> None:
+    """Machines fewer: the balancer lets them go first, for as long as it drains."""
+    thing = group.thing
+    gone = min(count, rollout.ready_of(thing))
+    if gone:
+        stop = _stop(world, group)
+        rollout.record(world, thing, [Change(at_s=at_s, ready=-gone, stop=stop, why=why)], 0.0, seq)
+    _keep(group, group.size, rollout.ready_of(thing) - gone, [], text(thing.state.get("never")))
+
+
+def _stop(world: World, group: Group) -> Stop:
+    drain = draining(world, group) if attached(world, group) else _NOBODY_ASKS_S
+    return Stop(lingers_s=drain, grace_s=drain, exit_s=0.0)
+
+
+def draining(world: World, group: Group) -> float:
+    """How long the balancer lets requests end; without one, as long as the machine itself goes on."""
+    found = [a.drain_s for a in attached(world, group)]
+    return max(found) if found else group.machine.told.lingers_s
+
+
+# --- the end
+
+
+def before_delete(world: World, thing: Thing, timeout: float) -> float:
+    """How long its machines take to go; refuses where the provider gives up before."""
+    group = groups.of(world, thing)
+    alive = number(thing.state.get("alive")) or 0
+    if thing.token != groups.ASG or not alive or group.given.get("forceDelete") is True:
+        return 0.0
+    seconds = draining(world, group) + hook_s(world, group, "TERMINATING") + lifecycle.limit("aws", "terminating_s")
+    patience = timeout or lifecycle.limit("aws", "group_delete_s")
+    if seconds > patience:
+        said = f"timeout while waiting for state to become '0' (last state: '{alive:.0f}', timeout: {words(patience)})"
+        raise lifecycle.CloudError(f"waiting for Auto Scaling Group ({group.name}) drain: {said}", seconds=patience)
+    return seconds
+
+
+def gone(world: World, thing: Thing, stop: Stop) -> None:
+    """A deleted group's machines leave; the balancer was told, or not."""
+    if ready := rollout.ready_of(thing):
+        rollout.record(world, thing, [Change(at_s=0.0, ready=-ready, stop=stop, why="deleted with its group")])
+
+
+def last_stop(world: World, thing: Thing) -> Stop:
+    """How the machines of a group go that is deleted: drained, or at once where the delete is forced."""
+    group = groups.of(world, thing)
+    if group.given.get("forceDelete") is True:
+        return Stop(lingers_s=0.0, grace_s=0.0, exit_s=0.0)
+    return _stop(world, group)

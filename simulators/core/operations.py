@@ -5,9 +5,22 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from simulators.core import configuration, events, faults, kubernetes, lifecycle, machines, paths, references, tables
+from simulators.core import (
+    configuration,
+    events,
+    faults,
+    kubernetes,
+    lifecycle,
+    machine_rules,
+    machine_scaling,
+    machines,
+    paths,
+    references,
+    tables,
+)
 from simulators.core.checks import text
 from simulators.core.effects import CLUSTERS
+from simulators.core.groups import GROUPS
 from simulators.core.lifecycle import CloudError, Made, Target
 from simulators.core.nodes import POOLS
 from simulators.core.values import Properties, plain_properties
@@ -40,11 +53,9 @@ def run(world: World, target: Target, call: Call) -> Made:
         name = _name(aim, call, found)
         fault, world.faults = faults.strike(world.faults, call.token, name, call.op)
         after = _after(world, call, found)
-        before = copy.deepcopy(found) if call.token in machines.GROUPS else None
         try:
             made = _faulty(world, aim, call, found, fault)
             thing = world.find(aim.account, call.token, made.id)
-            machines.changed(world, before, thing, made.seconds)
             if thing is not None:
                 world.note(thing)
         except CloudError as error:
@@ -133,18 +144,25 @@ def _do(world: World, target: Target, call: Call, found: Thing | None) -> Made:
     before = copy.deepcopy(found)
     if call.op == "create":
         kubernetes.before_create(world, cluster, call.token, call.inputs or {})
+        machine_rules.refuse(world, call.token, plain_properties(call.inputs or {}))
         made = lifecycle.create(world, target, call.token, call.urn, call.inputs or {}, call.timeout)
         return _ready(world, target, call, cluster, before, made)
     if call.op == "update":
         if found is None:
             raise CloudError(f"notFound: {call.id} does not exist any more")
+        machine_rules.refuse(world, call.token, plain_properties(call.inputs or {}), found)
         made = lifecycle.update(world, target, call.token, found, call.inputs or {}, call.ignored)
         return _ready(world, target, call, cluster, before, made)
     if found is None or before is None:
         return Made(id=call.id, outputs={}, seconds=0.0)  # gone already: a delete is done
     kubernetes.before_delete(world, cluster, found, call.timeout)
-    seconds = lifecycle.delete(world, target, call.token, found, call.timeout)
+    grouped = found.token in GROUPS
+    stop = machines.last_stop(world, found) if grouped else None
+    drained = machines.before_delete(world, found, call.timeout) if grouped else 0.0
+    seconds = max(drained, lifecycle.delete(world, target, call.token, found, call.timeout))
     if found.key not in world.things:
+        if stop is not None:
+            machines.gone(world, before, stop)
         if cluster is not None:
             seconds += kubernetes.gone(world, before)
         elif found.token in POOLS:
@@ -158,6 +176,12 @@ def _ready(world: World, target: Target, call: Call, cluster: Thing | None, befo
     if thing is not None and before is not None and thing.token in POOLS:
         drain = kubernetes.pool_changed(world, before, thing)
         return Made(id=made.id, outputs=made.outputs, seconds=made.seconds + drain)
+    if thing is not None and thing.token in GROUPS:
+        settled = machines.made(world, before, thing, made.seconds, call.timeout)
+        thing.not_ready, seconds = settled.reason, made.seconds + settled.seconds
+        return Made(id=made.id, outputs=thing.outputs, seconds=seconds, not_ready=settled.reason)
+    if thing is not None and thing.token in machine_scaling.SCALERS:
+        machine_scaling.bounded(world, thing, made.seconds)
     if cluster is None or thing is None:
         return made
     readiness = kubernetes.readiness(world, cluster, before, thing, call.timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from simulators.core import paths, pods, scheduler
 from simulators.core.checks import text
@@ -22,6 +22,7 @@ class Change:
     ready: int
     stop: Stop | None = None
     why: str = ""
+    told: bool = True
 
 
 @dataclass(kw_only=True)
@@ -71,8 +72,14 @@ def record(world: World, thing: Thing, changes: list[Change], offset_s: float = 
             PodEvent(
                 seq=at, offset_s=offset_s + one.at_s, workload=thing.key, cluster=thing.cluster, ready=one.ready,
                 lingers_s=stop.lingers_s, grace_s=stop.grace_s, exit_s=stop.exit_s, why=one.why,
+                told=one.told,
             )
         )  # fmt: skip
+
+
+def moved(event: PodEvent, seq: int) -> PodEvent:
+    """The same, counted from the start of another operation."""
+    return replace(event, seq=seq)
 
 
 def ready_of(thing: Thing) -> int:

@@ -18,7 +18,7 @@ _PATH = (
     "*irewall*", "*ecurityGroup*", "*NetworkPolicy", "*:Service", "*orwardingRule*", "*arget*", "*ackendService*",
     "*:ConfigMap", "*:Namespace", "*istener*", "*ttachment*", "*nodeP*", "*nodeG*", "*:Deployment", "*:StatefulSet",
     "*oadBalancer*", "*roupManager*", "*autoscaling/group*", "*ddon*", "*amedPort*", "*rlMap*", "*ubnet*",
-    "*/cluster:Cluster", "*:Release", "*:DaemonSet", "*aunchTemplate*",
+    "*/cluster:Cluster", "*:Release", "*:DaemonSet", "*aunchTemplate*", "*nstanceTemplate*", "*ealthCheck*",
 )  # fmt: skip
 
 
@@ -75,6 +75,27 @@ class _Shift:
     leaves: str = ""  # name of a workload that is deleted: its pods serve until they are let go
 
 
+@dataclass(kw_only=True)
+class _Delays:
+    """Balancers look at machines: how long until one is used, or a dead one is not; `since`: when a group's count."""
+
+    seen_s: dict[str, float] = field(default_factory=dict)
+    lost_s: dict[str, float] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+
+    def learn(self, path: Serving) -> None:
+        self.seen_s |= path.seen_s
+        self.lost_s |= path.lost_s
+        self.known = set(path.servers)
+
+    def joined(self, path: Serving, at: float) -> list[float]:
+        """Seconds until the balancer uses the groups that it has from now on."""
+        fresh = {k: s for k, s in path.seen_s.items() if k not in self.known}
+        self.since |= {k: at + s for k, s in fresh.items()}
+        return list(fresh.values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Blind:
     """Requests that go to pods which are gone and not yet forgotten."""
@@ -98,12 +119,9 @@ def capacity(world: World, steps: Sequence[Operation], demand: Demand) -> Capaci
     shifts: list[_Shift] = [_Shift(at_s=start, path=before)]
     blind: list[_Blind] = []
     ready: dict[str, int] = {}
-    for event in world.pods:
-        if event.seq < first:
-            ready[event.workload] = ready.get(event.workload, 0) + event.ready
-        elif event.seq in begins:
-            _pod(world, event, begins[event.seq].start_s + event.offset_s, shifts, blind)
     changed = world.changes()
+    delays = _Delays()
+    delays.learn(before)
     for step in sorted(steps, key=lambda s: s.start_s if s.op == "delete" else s.end_s):
         _replay(there, changed.get(step.seq, ()))
         if any(fnmatchcase(step.token, p) for p in _PATH):
@@ -111,8 +129,17 @@ def capacity(world: World, steps: Sequence[Operation], demand: Demand) -> Capaci
             names |= path.servers
             gone = step.op == "delete"
             leaves = step.name.rpartition("/")[2] if gone and step.token.endswith(_WORKLOADS) else ""
-            shifts.append(_Shift(at_s=step.start_s if gone else step.end_s, path=path, leaves=leaves))
-    curve = _Curve(demand=demand, ready=ready, names=names)
+            at = step.start_s if gone else step.end_s
+            shifts.append(_Shift(at_s=at, path=path, leaves=leaves))
+            if not step.token.endswith(_WORKLOADS):  # what joins by itself was looked at from its start on
+                shifts += [_Shift(at_s=at + s) for s in delays.joined(path, at)]
+            delays.learn(path)
+    for event in world.pods:
+        if event.seq < first:
+            ready[event.workload] = ready.get(event.workload, 0) + event.ready
+        elif event.seq in begins:
+            _pod(world, event, begins[event.seq].start_s + event.offset_s, delays, shifts, blind)
+    curve = _Curve(demand=demand, ready=ready, names=names, since=delays.since)
     points, losses = curve.run(sorted(shifts, key=lambda s: s.at_s), end)
     losses += [one for one in (curve.blind(b, points) for b in blind) if one.requests > 0] if demand.rps else []
     judged = (*after.flows, *side_flows.judge(world, after))
@@ -155,20 +182,19 @@ def lag_s(world: World, workload: str) -> tuple[float, float]:
     return lag, max(d if (d := peers.detects_s(p)) is not None else float("inf") for p in proxies)
 
 
-def _pod(world: World, event: PodEvent, at: float, shifts: list[_Shift], blind: list[_Blind]) -> None:
+def _pod(world: World, event: PodEvent, at: float, delays: _Delays, shifts: list[_Shift], blind: list[_Blind]) -> None:
     lag, detected = lag_s(world, event.workload)
+    detected = delays.lost_s.get(event.workload, detected)
     if event.ready > 0:
-        shifts.append(_Shift(at_s=at + lag, key=event.workload, ready=event.ready))
+        used = delays.seen_s.get(event.workload, lag)
+        shifts.append(_Shift(at_s=at + used, key=event.workload, ready=event.ready))
         return
+    lag = lag if event.told else detected
     alive = at + min(event.lingers_s, event.grace_s)  # a negative one: it died before anybody saw it
     shifts.append(_Shift(at_s=min(at + lag, alive), key=event.workload, ready=event.ready))
     name, left_out = event.workload.rpartition("|")[2], min(at + lag, alive + detected)
     if alive < left_out:
-        why = (
-            f"{name}: a pod that is {event.why or 'gone'} stops answering {left_out - alive:.0f} s before "
-            f"{'discovery lets it go' if left_out == at + lag else 'health checks leave it out'}: "
-            f"preStop keeps it for {max(event.lingers_s, 0.0):.0f} s, grace is {event.grace_s:.0f} s"
-        )
+        why = _why(event, name, left_out - alive, left_out == at + lag, event.workload in delays.seen_s)
         blind.append(_Blind(start_s=alive, end_s=left_out, key=event.workload, pods=-event.ready, why=why))
     if event.exit_s and event.grace_s < event.lingers_s + event.exit_s:
         told = (
@@ -177,6 +203,19 @@ def _pod(world: World, event: PodEvent, at: float, shifts: list[_Shift], blind: 
         )
         if told not in world.notices:
             world.notices.append(told)
+
+
+def _why(event: PodEvent, name: str, seconds: float, discovered: bool, machine: bool) -> str:
+    if machine:
+        return (
+            f"{name.rpartition('/')[2]}: a machine that is {event.why or 'gone'} stops answering {seconds:.0f} s "
+            f"before the load balancer leaves it out: it serves on for {max(event.lingers_s, 0.0):.0f} s"
+        )
+    return (
+        f"{name}: a pod that is {event.why or 'gone'} stops answering {seconds:.0f} s before "
+        f"{'discovery lets it go' if discovered else 'health checks leave it out'}: "
+        f"preStop keeps it for {max(event.lingers_s, 0.0):.0f} s, grace is {event.grace_s:.0f} s"
+    )
 
 
 @dataclass(kw_only=True)
@@ -188,12 +227,15 @@ class _Curve:
     names: dict[str, str]
     path: Serving = field(default_factory=Serving)
     leaving: dict[str, str] = field(default_factory=dict)  # key -> name of workloads whose pods still serve
+    since: dict[str, float] = field(default_factory=dict)  # key -> from when on a balancer uses it
     unknown: set[str] = field(default_factory=set)
+    at_s: float = 0.0
 
     def run(self, shifts: list[_Shift], end: float) -> tuple[list[Point], list[Loss]]:
         points: list[Point] = []
         losses: list[Loss] = []
         for index, shift in enumerate(shifts):
+            self.at_s = shift.at_s
             if shift.path is not None:
                 self._leave(shift.leaves)
                 self.path = shift.path
@@ -230,7 +272,7 @@ class _Curve:
                 self.leaving[key] = known
 
     def _counts(self, key: str) -> int:
-        return self.ready.get(key, 0)
+        return self.ready.get(key, 0) if self.at_s >= self.since.get(key, self.at_s) - 1e-9 else 0
 
     def why(self, serving: int, rps: float) -> str:
         if self.path.closed:

@@ -16,6 +16,11 @@ from pathlib import Path
 from simulators.core.faults import Fault
 from simulators.core.values import Properties
 
+_PLAIN = (  # what is kept as it is
+    "taken", "quotas", "expired", "failures", "emptied", "absent", "no_images", "stockouts", "answers", "load",
+    "notices", "phase_start", "phase_owner", "nonce",
+)  # fmt: skip
+
 
 @dataclass(kw_only=True)
 class Thing:
@@ -78,6 +83,7 @@ class PodEvent:
     lingers_s: float = 0.0
     grace_s: float = 0.0
     exit_s: float = 0.0
+    told: bool = True  # discovery, or the load balancer, is told at once; else it has to find out
     why: str = ""
 
 
@@ -119,6 +125,9 @@ class World:
     journal: list[Entry] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)  # buckets (globs) in which nothing is any more
     absent: list[str] = field(default_factory=list)  # buckets (globs) that do not exist
+    no_images: list[str] = field(default_factory=list)  # container images (globs) that no registry has
+    stockouts: list[str] = field(default_factory=list)  # "machine type glob|zone glob": the cloud has none left
+    answers: dict[str, str] = field(default_factory=dict)  # id of a boot image -> the parameter that answered with it
     load: dict[str, float] = field(default_factory=dict)  # "workload glob|metric" -> total over all replicas
     notices: list[str] = field(default_factory=list)  # what went wrong without failing an operation, in words
     phase_start: float = 0.0
@@ -238,20 +247,10 @@ class World:
         state = {
             "things": [asdict(t) for t in self.things.values()],
             "operations": [asdict(o) for o in self.operations],
-            "taken": self.taken,
             "faults": [asdict(f) for f in self.faults],
-            "quotas": self.quotas,
-            "expired": self.expired,
-            "failures": self.failures,
             "pods": [asdict(e) for e in self.pods],
             "past": self._keep_past(),
-            "emptied": self.emptied,
-            "absent": self.absent,
-            "load": self.load,
-            "notices": self.notices,
-            "phase_start": self.phase_start,
-            "phase_owner": self.phase_owner,
-            "nonce": self.nonce,
+            **{name: getattr(self, name) for name in _PLAIN},
         }
         fresh = self.path.with_suffix(f".{os.getpid()}.tmp")
         fresh.write_text(json.dumps(state), encoding="utf-8")
@@ -290,11 +289,9 @@ class World:
         things = [Thing(**t) for t in state["things"]]
         self.things = {t.key: t for t in things}
         self.operations = [Operation(**{**o, "after": tuple(o["after"])}) for o in state["operations"]]
-        self.taken = {k: (v[0], v[1]) for k, v in state["taken"].items()}
         self.faults = tuple(Fault(**f) for f in state["faults"])
-        self.quotas, self.expired, self.failures = state["quotas"], state["expired"], state["failures"]
         self.pods = [PodEvent(**e) for e in state["pods"]]
         self._restore_past(*state["past"])
-        self.emptied, self.absent = state["emptied"], state["absent"]
-        self.load, self.notices = state["load"], state["notices"]
-        self.phase_start, self.phase_owner, self.nonce = state["phase_start"], state["phase_owner"], state["nonce"]
+        for name in _PLAIN:
+            setattr(self, name, state[name])
+        self.taken = {k: (v[0], v[1]) for k, v in self.taken.items()}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cloud_driver import aws
-from serving_site import DEMAND, POLICY, firewall, policy, sequential, stack
+from serving_site import DEMAND, POLICY, firewall, policy, stack
 
 from simulators.core import flows, side_flows
 from simulators.core.traffic import Demand
@@ -141,42 +140,6 @@ def test_a_rollout_in_place_keeps_its_surge() -> None:
     s2.site.kubernetes.update(made, s2.server_body(made, image="triton:2", surge=0, unavailable=2))
     found = s2.phase(first, Demand(rps=200, rates=DEMAND.rates))
     assert found.min_capacity_ratio == 0.5
-
-
-def test_machines_of_a_group_serve_once_their_group_stands() -> None:
-    """A second group comes before the first one goes: nothing is lost, and what leaves is drained."""
-    world = World()
-    cloud = aws(world)
-    vpc = cloud.create("aws:ec2/vpc:Vpc", "vpc", {"cidrBlock": "10.40.0.0/16"})
-    zones = [
-        cloud.create(
-            "aws:ec2/subnet:Subnet",
-            zone,
-            {"vpcId": vpc.id, "cidrBlock": f"10.40.{16 * i}.0/20", "availabilityZone": f"us-east-1{zone}"},
-        )
-        for i, zone in enumerate("ab")
-    ]
-    subnets: Json = [z.id for z in zones]
-    wanted: Json = {"name": "t", "port": 8000, "protocol": "HTTP", "vpcId": vpc.id, "deregistrationDelay": 60}
-    target = cloud.create("aws:lb/targetGroup:TargetGroup", "t", wanted)
-    lb: Json = {"name": "entry", "subnets": subnets, "loadBalancerType": "application"}
-    balancer = cloud.create("aws:lb/loadBalancer:LoadBalancer", "lb", lb)
-    actions: Json = [{"type": "forward", "targetGroupArn": target["arn"]}]
-    listener: Json = {"loadBalancerArn": balancer["arn"], "port": 80, "protocol": "HTTP", "defaultActions": actions}
-    cloud.create("aws:lb/listener:Listener", "l", listener)
-    template = cloud.create("aws:ec2/launchTemplate:LaunchTemplate", "m", {"name": "machine"})
-    common: dict[str, Json] = {
-        "minSize": 1, "maxSize": 4, "vpcZoneIdentifiers": subnets, "targetGroupArns": [target["arn"]],
-        "launchTemplate": {"id": template.id, "version": "1"},
-    }  # fmt: skip
-    old = cloud.create("aws:autoscaling/group:Group", "a", {**common, "name": "server-a", "desiredCapacity": 2})
-    first = len(world.operations)
-    cloud.create("aws:autoscaling/group:Group", "b", {**common, "name": "server-b", "desiredCapacity": 3})
-    cloud.delete(old)
-    found = sequential(world, first)
-    assert [p.ready for p in found.points][-1] == 3
-    assert min(p.ready for p in found.points) == 2
-    assert found.failed_requests == 0
 
 
 def test_health_checks_leave_out_a_dead_server_sooner() -> None:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE))
 import crash_run  # noqa: E402
 import harness  # noqa: E402
 
+pytestmark = pytest.mark.slow
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["crash_run"])
 

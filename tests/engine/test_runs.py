@@ -170,6 +170,7 @@ def engine(folder: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_killed_engine(tmp_path: Path) -> None:
     """Program and plugins go with it; the open operation is on record, and settling finds what became of it."""
     process = engine(tmp_path, "up", "--json")

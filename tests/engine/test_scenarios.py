@@ -46,6 +46,7 @@ def test_as_recorded(name: str, tmp_path: Path) -> None:
     compare(harness.Embedded(bench, servicer=LAB.Lab(bench.diary, bench.shelf)), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["life", "deleted_first_with_what_it_replaces", "provider_updated_and_replaced"])
 def test_as_recorded_with_plugins_that_are_executables(name: str, tmp_path: Path) -> None:
     """A plugin given by path is started, spoken to and ended like one in this process."""

@@ -55,6 +55,7 @@ def test_packages_are_kept_and_nothing_of_the_project(project: Path) -> None:
     assert second.outputs["told"] == cold.outputs["told"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [
@@ -75,6 +76,7 @@ def test_ends_as_a_program_of_its_own(project: Path, program: str) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_killed_engine(project: Path, tmp_path: Path) -> None:
     """The program and the process that it was forked from go with the engine."""
     mark = tmp_path / "runs"

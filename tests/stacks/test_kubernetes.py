@@ -203,6 +203,7 @@ def test_an_update_goes_on_after_any_failure(tmp_path: Path) -> None:
         assert life.world.leftovers() == ()
 
 
+@pytest.mark.slow
 def test_what_a_stack_tells(tmp_path: Path) -> None:
     """Addresses with from where they answer, the way in, the store that a later update compares with, the bill."""
     life = Life(stack="gke-cpu", folder=tmp_path / "state")

@@ -91,7 +91,7 @@ def server_unit(name: str, container: ContainerSpec) -> str:
         {
             "Unit": {
                 "Description": f"Slipway {container.name}",
-                "Wants": "network-online.target",
+                "Wants": "network-online.target docker.service",
                 "After": "network-online.target docker.service",
                 "StartLimitIntervalSec": 0,
             },

@@ -8,7 +8,7 @@ set -eu
 HOME_DIR=${SLIPWAY_HOME:-/etc/slipway}
 RUN=${SLIPWAY_RUN:-/run/slipway}
 CONSOLE=${SLIPWAY_CONSOLE:-/dev/console}
-export HOME="$RUN" DOCKER_CONFIG="$RUN/docker"
+export HOME="$RUN" DOCKER_CONFIG="$RUN/docker" PATH="$PATH:/usr/sbin:/sbin"
 . "$HOME_DIR/settings"
 
 say() {

@@ -157,7 +157,7 @@ def test_devices_are_given_as_the_cloud_wants_it(rendered: tuple[Plan, Container
     assert ("--gpus" in said) is (gpu and plan.spec.cloud == "aws")
     on_cos = gpu and plan.spec.cloud == "gcp"
     assert ("/var/lib/nvidia/lib64:/usr/local/nvidia/lib64:ro" in said) is on_cos
-    assert ("DRIVER='cos-extensions install gpu'" in told["/etc/slipway/settings"]) is on_cos
+    assert ("DRIVER='cos-extensions install gpu -- -version=latest'" in told["/etc/slipway/settings"]) is on_cos
     assert ("DEVICES='/dev/nvidia[0-9]* " in told["/etc/slipway/server.settings"]) is on_cos
 
 

@@ -41,7 +41,11 @@ def machine(folder_of_machine: Path, triton_home: Path) -> tuple[Machine, int]:
     plan = cloud_plan(shape="vm", accelerator="t4")
     text = vm.user_data(container, plan.pools[0], cloud="gcp")
     image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **python_stub.environment()}
-    made = Machine.of(text.replace("cos-extensions install gpu", ""), folder_of_machine, STAND_IN_ENV=json.dumps(image))
+    made = Machine.of(
+        text.replace("cos-extensions install gpu -- -version=latest", ""),
+        folder_of_machine,
+        STAND_IN_ENV=json.dumps(image),
+    )
     return made, port
 
 

@@ -12,6 +12,7 @@ from infra.plan.cost_facts import amount, items, text
 from infra.plan.cost_store import store_uses
 from infra.plan.facts import fact
 from infra.plan.modes import numbers
+from infra.plan.predictions import passes_unread
 from infra.plan.types import Pool
 from infra.spec import Spec
 
@@ -47,7 +48,9 @@ def quantities(spec: Spec, pools: Sequence[Pool], catalog: Catalog) -> Quantitie
             price = "of unknown price" if fee.usd is None else f"{fee.usd} USD"
             unpriced.append(Unpriced(item=fee.item, reason=f"priced by use, {price} for a {fee.unit}: {item.basis}"))
         else:
-            uses.append(Use(fee=item.fee, quantity=drivers[item.driver].times(item.factor), basis=item.basis))
+            quantity = drivers[item.driver].times(item.factor)
+            if quantity.max:
+                uses.append(Use(fee=item.fee, quantity=quantity, basis=item.basis))
     for billed in store_uses(spec):
         if isinstance(billed, Use):
             uses.append(billed)
@@ -102,6 +105,7 @@ def _drivers(spec: Spec, pools: Sequence[Pool], machines: Sequence[Machines]) ->
     hourly_gb = gb_in.plus(gb_out).times(1 / HOURS)
     connections = load.times(1 / amount("requests_per_connection", spec))
     always = Amount.of(HOURS)
+    passed_on = Decimal(spec.tls is None and passes_unread(spec.server))  # gRPC, by connection
     drivers = {
         "hours": always,
         "one": Amount.of(1),
@@ -114,6 +118,7 @@ def _drivers(spec: Spec, pools: Sequence[Pool], machines: Sequence[Machines]) ->
         "gb_cross_zone": gb_in.plus(gb_out).times(Decimal(zones - 1) / zones),
         "entry_address_hours": always.times(zones),
         "nlcu_hours": hourly_gb.times(HOURS),
+        "passed_on_hours": always.times(passed_on),
         "lcu_hours": _larger(hourly_gb, connections.times(1 / Decimal(25))).times(HOURS),
         "nat_gb": _starts(spec, machines).times(amount("image_gb", spec)),
     }

@@ -233,7 +233,7 @@ def test_the_bill_counts_what_the_stack_makes(private: list[dict[str, Any]]) -> 
     assert len(of(private, "kms/key:Key")) == 1
     plan = make_plan(parse(worked("ec2-cpu", scaling="horizontal", budget_usd_per_month=None)), Kinds(), load())
     billed = {str(line["item"]) for line in plan.lines}
-    assert {"Application load balancer", "Network load balancer", "KMS key"} <= billed, sorted(billed)
+    assert {"Application load balancer", "Network load balancer", "KMS customer managed key"} <= billed, sorted(billed)
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ from infra.plan.facts import fact
 from infra.plan.groups import scaling
 
 HOOK = "drain"
-METRICS = ("GroupDesiredCapacity", "GroupInServiceInstances")  # what an operator looks at; they cost nothing
 PARTS = ("instance", "volume", "network-interface")
 
 
@@ -67,7 +66,11 @@ def serving_group(
             min_healthy_percentage=100, max_healthy_percentage=whole("replace_above")
         ),
         initial_lifecycle_hooks=[_hook(boot)],
-        enabled_metrics=list(METRICS),
+        # what an operator looks at; they cost nothing
+        enabled_metrics=[
+            aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
+            aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
+        ],
         tags=[
             aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
             for key, value in here.tags(logical).items()

@@ -89,8 +89,10 @@ class Machines:
 
     def group(self, plan: Plan, pool: Pool, generation: str, boot: Boot, identity: MachineIdentity) -> ServingGroup:
         one = images.image(pool)
-        if one.name not in self._images:
+        pinned = plan.spec.pins.get(one.parameter)
+        if pinned is None and one.name not in self._images:
             self._images[one.name] = images.held(self._here, one)
+        boot_image = self._images[one.name] if pinned is None else pulumi.Output.from_input(pinned)
         ground = machine_groups.Ground(
             here=self._here,
             net=self._net,
@@ -99,7 +101,7 @@ class Machines:
             identity=identity,
             after=(self._logs, *self._ways_out),
         )
-        return machine_groups.serving_group(ground, plan, pool, generation, boot, one, self._images[one.name])
+        return machine_groups.serving_group(ground, plan, pool, generation, boot, one, boot_image)
 
     def entry(self, groups: Sequence[ServingGroup]) -> EntryAddress:
         """The groups have joined it by themselves."""

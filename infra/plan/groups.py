@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from infra.plan.facts import fact
@@ -21,13 +22,16 @@ def scaling(plan: Plan, pool: Pool) -> Scaling:
     """What the pool says. Where spot machines may not come, the on-demand ones grow in their place: at a higher target,
     so that they do so only when spot has not."""
     spec, most = plan.spec, max(pool.max_nodes, 1)
-    spot = [p.max_nodes for p in plan.pools if p.capacity_type == "spot"]
+    spot = [p for p in plan.pools if p.capacity_type == "spot"]
     stands_in = bool(spot) and numbers(spec).spot_fallback and _kind(pool) == _first_on_demand(plan)
     if not stands_in:
         own = fact("scale_target", spec)
         return Scaling(least=pool.min_nodes, most=most, start=pool.start_nodes, target=own)
+    instead = sum(p.max_nodes * p.node_rps for p in spot) / pool.node_rps  # in a mix one carries more than another
     standing = fact("fallback_target", spec)
-    return Scaling(least=pool.min_nodes, most=most + sum(spot), start=pool.start_nodes, target=standing)
+    return Scaling(
+        least=pool.min_nodes, most=most + math.ceil(round(instead, 6)), start=pool.start_nodes, target=standing
+    )
 
 
 def _first_on_demand(plan: Plan) -> tuple[str, int, str] | None:

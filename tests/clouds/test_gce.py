@@ -315,6 +315,12 @@ def test_on_demand_machines_stand_in_for_spot_ones_only_where_the_mode_says_so()
     frugal, spare = (scaling(economy, p) for p in economy.pools)
     assert (frugal.most, frugal.target) == (economy.pools[0].max_nodes, spare.target)
     assert spare.least == 1
+    mixed = planned("gce-gpu", cost="balanced", scaling="horizontal", accelerator="auto")
+    assert len({p.machine_type for p in mixed.pools}) > 1
+    standing = next(p for p in mixed.pools if p.capacity_type == "on-demand")
+    spot = sum(p.max_nodes * p.node_rps for p in mixed.pools if p.capacity_type == "spot")
+    more = scaling(mixed, standing).most - standing.max_nodes
+    assert spot <= more * standing.node_rps < spot + standing.node_rps, "as many as carry the same, of another machine"
 
 
 def test_what_machines_boot_from_depends_on_their_kind() -> None:

@@ -1,6 +1,7 @@
 """Groups of machines from plans, with everything that a blueprint asks of the site: the wanted generation, and an old
 one beside it where the configuration names its plan."""
 
+from dataclasses import replace
 from functools import partial
 
 import pulumi
@@ -12,6 +13,7 @@ from infra.clouds.site import Grant
 from infra.plan import Pool, make_plan
 from infra.plan.kinds import Kinds
 from infra.spec import parse
+from serving.kubernetes import parts
 
 START = """#cloud-config
 runcmd:
@@ -51,7 +53,7 @@ site.prepare(ports, ready, plans[0].spec.max_request_s)
 groups = [
     site.group(
         plan,
-        pool,
+        replace(pool, role=part),
         plan.generation,
         Boot(
             user_data=files.uri.apply(partial(started, pool, plan is plans[-1] or not config.get("broken"))),
@@ -64,7 +66,7 @@ groups = [
         servers,
     )
     for plan in plans
-    for pool in plan.pools
+    for part, pool in zip(parts(plan), plan.pools, strict=True)
 ]
 entry = site.entry(groups)
 pulumi.export("http", entry.http)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
+from cli.features import lookups
 from serving.features import Features, FeatureStoreError, Schema, connect
 
 CHUNK = 1000  # entities between two marks of progress
@@ -41,6 +44,28 @@ def main() -> None:
 
 
 def run(asked: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    if asked.get("via"):
+        _lead(str(urlsplit(asked["url"]).hostname), int(asked["via"]))
+    if "wanted" in asked:
+        schema = Schema(datatype=asked["datatype"], shape=tuple(asked["shape"]))
+        do = {"get": lookups.get, "stats": lookups.stats}[asked["operation"]]
+        return do(_connected(asked, schema), list(asked["wanted"]), tell)
+    names, rows, schema = _file(asked)
+    act = {"load": _load, "verify": _verify}[asked["operation"]]
+    return act(_connected(asked, schema), names, rows, asked, tell)
+
+
+def _lead(host: str, port: int) -> None:
+    """Connections to the store's host go to a port of this machine. Its name stays: certificates are checked by it."""
+    real = socket.getaddrinfo
+
+    def resolved(name: Any, at: Any, *arguments: Any, **more: Any) -> Any:
+        return real("127.0.0.1", port, *arguments, **more) if name == host else real(name, at, *arguments, **more)
+
+    socket.getaddrinfo = resolved  # type: ignore[assignment]
+
+
+def _file(asked: Mapping[str, Any]) -> tuple[list[str], npt.NDArray[np.generic], Schema]:
     with np.load(asked["source"], allow_pickle=False) as file:
         rows = file[asked.get("array", "features")]
         column = asked.get("ids") or ("ids" if "ids" in file else None)
@@ -49,21 +74,22 @@ def run(asked: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     # numbers with a point are what models take: FP32, as the local stack loads them
     datatype = "FP32" if rows.dtype.kind == "f" else DATATYPES[rows.dtype.str[1:]]
     schema = Schema(datatype=datatype, shape=rows.shape[1:] or (1,))
-    rows = rows.reshape(len(rows), *schema.shape).astype(schema.dtype)
-    client = connect(
+    return names, rows.reshape(len(rows), *schema.shape).astype(schema.dtype), schema
+
+
+def _connected(asked: Mapping[str, Any], schema: Schema) -> Features:
+    return connect(
         asked["url"],
         asked["prefix"],
         schema,
         deadline_ms=10_000,
         pause_ms=0,
-        cache_entries=0,
-        cache_ttl_s=0,
+        cache_entries=int(asked.get("cache_entries", 0)),
+        cache_ttl_s=float(asked.get("cache_ttl_s", 0)),
         ttl_s=asked.get("ttl_s"),
         write_deadline_s=60,
         secrets=asked.get("secrets", {}),
     )
-    do = {"load": _load, "verify": _verify}[asked["operation"]]
-    return do(client, names, rows, asked, tell)
 
 
 def _load(

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from simulators.core import nodes, paths, tables
+from simulators.core import groups, nodes, paths, tables
 from simulators.core.effects import CLUSTERS
+from simulators.core.groups import Group
 from simulators.core.nodes import Pool
 from simulators.core.values import plain_properties
 from simulators.core.world import Operation, Thing, World
@@ -54,13 +55,33 @@ def moments(world: World, steps: Sequence[Operation], end_s: float) -> Iterator[
 
 
 def machines(there: Mapping[str, Thing]) -> Counter[Machine]:
-    """Machines of every pool of every cluster."""
+    """Machines of every pool of every cluster, and of every group."""
     world = World(things=dict(there))
     found: Counter[Machine] = Counter()
     for cluster in [t for t in there.values() if t.token in CLUSTERS]:
         for pool in nodes.pools(world, cluster):
             found[_machine(pool, there.get(pool.key))] += pool.nodes
+    for group in groups.all_groups(world):
+        for spot, count in ((False, group.alive - group.spots), (True, group.spots)):
+            if count > 0:
+                found[_of_group(group, spot)] += count
     return found
+
+
+def _of_group(group: Group, spot: bool) -> Machine:
+    """`accelerator` is empty where the machine type brings it."""
+    machine = group.machine
+    brought, _ = groups.brings(machine.cloud, machine.type)
+    zone = group.zones[0] if group.zones else ""
+    return Machine(
+        cloud=machine.cloud,
+        type=machine.type,
+        region=re.sub(r"-?[a-z]$", "", zone),
+        spot=spot,
+        accelerator="" if brought else machine.accelerator,
+        accelerators=0 if brought else machine.accelerators,
+        disk_gib=machine.disk_gib,
+    )
 
 
 def _machine(pool: Pool, thing: Thing | None) -> Machine:
@@ -85,11 +106,9 @@ def units(there: Mapping[Machine, int]) -> dict[str, float]:
     """What clouds count against quota: vCPUs, and accelerators by kind, spot apart."""
     found: dict[str, float] = {}
     for machine, count in there.items():
-        row = next(
-            (r for r in tables.rows("machines") if (r["cloud"], r["type"]) == (machine.cloud, machine.type)), None
-        )
-        kind = machine.accelerator or (row["accelerator"] if row else "")
-        number = machine.accelerators or int((row or {}).get("count") or 0)
+        row = groups.shape(machine.cloud, machine.type)
+        brought, each = groups.brings(machine.cloud, machine.type)
+        kind, number = machine.accelerator or brought, machine.accelerators or each
         spot = "spot " if machine.spot else ""
         if kind and number:
             found[f"{spot}{kind}"] = found.get(f"{spot}{kind}", 0) + number * count

@@ -65,7 +65,26 @@ def gcp_refused(world: World, network: Json, aim: Aim, source: From, port: int, 
     return ""
 
 
-def _rules(world: World, network: Json) -> Iterator[Properties]:
+def gcp_kept(world: World, network: Json, aim: Aim, to: tuple[str, ...], port: int, protocol: str = "tcp") -> str:
+    """Why a rule of the network keeps it from leaving; without one that denies everything may."""
+    rules = sorted(
+        _rules(world, network, "EGRESS"), key=lambda r: (number(r.get("priority")) or 1000, "denies" not in r)
+    )
+    for every in to:
+        for rule in rules:
+            if _aims(rule, aim) and _to(rule, every) and (word := _action(rule, port, protocol)):
+                if word == "deny":
+                    return f"firewall rule {text(rule.get('name'))} keeps {aim.what} from {every} on {protocol}/{port}"
+                break
+    return ""
+
+
+def _to(rule: Properties, destination: str) -> bool:
+    ranges = rule.get("destinationRanges")
+    return not (isinstance(ranges, list) and ranges) or any(inside(destination, text(r)) for r in ranges)
+
+
+def _rules(world: World, network: Json, way: str = "INGRESS") -> Iterator[Properties]:
     home = find(world, network, "gcp:compute/network:Network")
     for thing in world.things.values():
         if thing.token != "gcp:compute/firewall:Firewall" or thing.why:
@@ -74,7 +93,7 @@ def _rules(world: World, network: Json) -> Iterator[Properties]:
         if rule.get("disabled") is True:
             continue
         same = home is not None and means(rule.get("network"), home, home.token)
-        if same and (text(rule.get("direction")) or "INGRESS") == "INGRESS":
+        if same and (text(rule.get("direction")) or "INGRESS") == way:
             yield rule
 
 
@@ -144,6 +163,14 @@ def aws_refused(
         if not any(_lets(rule, out, port, protocol) for rule in rules):
             return f"no security group of {source.what} lets it out to {what} on {protocol}/{port}"
     return ""
+
+
+def aws_kept(world: World, source: From, out: From, port: int, protocol: str = "tcp") -> str:
+    """Why no group of the source lets it out."""
+    rules = [rule for group in source.groups for rule in _group_rules(world, group, "egress")]
+    if any(_lets(rule, out, port, protocol) for rule in rules):
+        return ""
+    return f"no security group of {source.what} lets it out to {out.what} on {protocol}/{port}"
 
 
 def _group_rules(world: World, group: str, way: str) -> Iterator[Properties]:

@@ -39,6 +39,7 @@ class Serving:
     cut: dict[str, str] = field(default_factory=dict)  # key of a server -> why nothing reaches it
     closed: str = ""  # why nothing gets in at all
     seen_s: dict[str, float] = field(default_factory=dict)  # key of a group of machines -> until a balancer uses one
+    joins_s: dict[str, float] = field(default_factory=dict)  # ... and until it uses a group that it is given
     lost_s: dict[str, float] = field(default_factory=dict)  # ... and until it leaves out a dead one
     flows: list[Flow] = field(default_factory=list)
 

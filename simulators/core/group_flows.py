@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from simulators.core import firewalls, groups, health, lifecycle
+from simulators.core import firewalls, groups, health, lifecycle, paths
+from simulators.core.checks import text
 from simulators.core.entries import Entry
 from simulators.core.groups import Group
+from simulators.core.stores import CLOUD_API, STORES, store_port
+from simulators.core.values import plain_properties
 from simulators.core.world import Thing, World
 
 if TYPE_CHECKING:
@@ -27,7 +32,8 @@ def into(world: World, entry: Entry, thing: Thing, found: Serving) -> None:
         why = health.why_unseen(world, group, place.check, place)
         found.says("health checks", f"machines of {thing.name}", place.check.port or place.port, why)
     programmed = lifecycle.limit(group.cloud, "balancer_programs_s")
-    found.seen_s[thing.key] = max(found.seen_s.get(thing.key, 0.0), place.check.sees_s + programmed)
+    found.seen_s[thing.key] = max(found.seen_s.get(thing.key, 0.0), place.check.sees_s)
+    found.joins_s[thing.key] = found.seen_s[thing.key] + programmed
     found.lost_s[thing.key] = max(found.lost_s.get(thing.key, 0.0), place.check.misses_s)
     if not why or reached:
         found.cut.pop(thing.key, None)
@@ -59,6 +65,37 @@ def _refused(world: World, entry: Entry, group: Group, place: health.Attached, f
         if not found.says(caller.what, what, port, why):
             return why
     return ""
+
+
+def beside(world: World, keys: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
+    """(source, target, port, why it does not arrive): models and features of the machines behind an entry."""
+    for thing in [t for t in world.things.values() if t.token in groups.GROUPS and t.key in set(keys)]:
+        group = groups.of(world, thing)
+        what = f"machines of {group.name}"
+        if re.search(r"\b(gs|s3)://", group.machine.told.text):
+            yield what, "storage", 443, _leaves(world, group, CLOUD_API[group.cloud], 443)
+        for store in [t for t in world.things.values() if t.token in STORES and t.cloud == group.cloud]:
+            port = store_port(store)
+            yield what, f"store {store.name}", port, _to_store(world, group, store, port)
+
+
+def _leaves(world: World, group: Group, to: str, port: int) -> str:
+    if group.cloud == "gcp":
+        return firewalls.gcp_kept(world, health.network_of(world, group), health.target_of(group), (to,), port)
+    caller = firewalls.From(what=f"machines of {group.name}", groups=group.machine.security_groups)
+    return firewalls.aws_kept(world, caller, firewalls.From(what=to, ranges=(to,)), port)
+
+
+def _to_store(world: World, group: Group, store: Thing, port: int) -> str:
+    outputs = plain_properties(store.outputs)
+    address = text(paths.get(outputs, paths.parse(STORES[store.token][0])))
+    if group.cloud == "gcp":
+        known = bool(re.fullmatch(r"[0-9.]+", address))
+        return _leaves(world, group, f"{address}/32", port) if known else ""
+    theirs = outputs.get("securityGroupIds")
+    caller = firewalls.From(what=f"machines of {group.name}", groups=group.machine.security_groups)
+    targets = frozenset(text(g) for g in theirs) if isinstance(theirs, list) else frozenset()
+    return firewalls.aws_refused(world, caller, targets, f"store {store.name}", port) if targets else ""
 
 
 def _named(entry: Entry) -> str:

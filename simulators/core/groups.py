@@ -51,6 +51,12 @@ class Group:
     spots: int  # how many of them are spot
 
     @property
+    def alive(self) -> int:
+        """As many as there are: less than its size where the cloud has no more."""
+        value = number(self.thing.state.get("alive"))
+        return self.size if value is None else int(value)
+
+    @property
     def name(self) -> str:
         return self.thing.name
 

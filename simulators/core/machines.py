@@ -8,7 +8,7 @@ from simulators.core import groups, lifecycle, rollout, supply
 from simulators.core.checks import number, text
 from simulators.core.group_waits import Fleet, Settled, hook_s, start, waits_ec2, waits_gce, words
 from simulators.core.groups import Group
-from simulators.core.health import attached
+from simulators.core.health import attached, healing
 from simulators.core.pods import Stop
 from simulators.core.rollout import Change
 from simulators.core.world import Thing, World
@@ -88,16 +88,17 @@ def _renewed(world: World, group: Group, was: int, base_s: float) -> Fleet:
         _keep(group, was, rollout.ready_of(group.thing) - lost, errors, never)
         return Fleet(missing=count, errors=errors, running_s=begin.running_s, never=never or "; ".join(errors))
     changes: list[Change] = []
-    rounds = math.ceil(count / step)
+    rounds, (_, check) = math.ceil(count / step), healing(world, group)
+    each = begin.seconds + (check.sees_s if check is not None else 0.0) + (number(given.get("minReadySec")) or 0.0)
     for index in range(rounds):
         part = min(step, count - index * step)
-        before_s = base_s + index * begin.seconds
-        out = before_s if spare else before_s + begin.seconds
+        before_s = base_s + index * each
+        out = before_s if spare else before_s + each
         changes.append(Change(at_s=before_s + begin.seconds, ready=part))
         changes.append(Change(at_s=out, ready=-min(part, was), stop=_stop(world, group), why="replaced"))
     rollout.record(world, group.thing, changes)
     _keep(group, group.size, group.size, errors, "")
-    return Fleet(made=count, running_s=rounds * begin.seconds, serves_s=rounds * begin.seconds, errors=errors)
+    return Fleet(made=count, running_s=rounds * each, serves_s=(rounds - 1) * each + begin.seconds, errors=errors)
 
 
 def _share(fixed: object, percent: object, group: Group) -> int:

@@ -5,30 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from simulators.core import charts, entries, firewalls, flows, paths, policies, scheduler
-from simulators.core.checks import number, text
+from simulators.core import charts, entries, firewalls, flows, group_flows, paths, policies, scheduler
+from simulators.core.checks import text
 from simulators.core.firewalls import From
 from simulators.core.fitting import matches, objects
 from simulators.core.flows import Flow, Serving, Site
 from simulators.core.peers import Pods, find, pool_things
 from simulators.core.policies import Other
+from simulators.core.stores import CLOUD_API, STORES, store_port
 from simulators.core.values import plain_properties, strings
 from simulators.core.world import Thing, World
 
 METADATA = "169.254.169.254/32"
-_CLOUD_API = {"gcp": "199.36.153.8/32", "aws": "52.216.0.1/32"}  # private.googleapis.com; an address of S3 (API-AWS)
 _NODE_LOCAL_DNS = "169.254.20.10/32"
-STORES = {  # type -> (field of the address, field of the port, port where none is said)
-    "gcp:redis/instance:Instance": ("host", "port", 6379),
-    "gcp:redis/cluster:Cluster": ("discoveryEndpoints[0].address", "discoveryEndpoints[0].port", 6379),
-    "gcp:memorystore/instance:Instance": (
-        "endpoints[0].connections[0].pscAutoConnection.ipAddress",
-        "endpoints[0].connections[0].pscAutoConnection.port",
-        6379,
-    ),
-    "aws:elasticache/replicationGroup:ReplicationGroup": ("primaryEndpointAddress", "port", 6379),
-    "aws:elasticache/serverlessCache:ServerlessCache": ("endpoints[0].address", "endpoints[0].port", 6379),
-}
 
 
 def judge(world: World, serving: Serving) -> tuple[Flow, ...]:
@@ -43,6 +32,7 @@ def judge(world: World, serving: Serving) -> tuple[Flow, ...]:
             found += _names(site, next(p for p in site.pods if p.key == pods))
         for pods_ in servers:
             found += _outside(site, pods_)
+    found += [_flow(*one) for one in group_flows.beside(world, serving.servers)]
     return tuple(dict.fromkeys(found))
 
 
@@ -138,15 +128,10 @@ def _outside(site: Site, pods: Pods) -> Iterator[Flow]:
             there = Other(addresses=("169.254.169.252/32",), what="the metadata server")
         yield _flow(pods, there.what, port, policies.refused(world, cluster, pods, "egress", there, port, "TCP"))
     if any(re.search(r"\b(gs|s3)://", s) for s in (*strings(pods.spec), *pods.texts)):
-        api = Other(addresses=(_CLOUD_API[cluster.cloud],), what="storage")
+        api = Other(addresses=(CLOUD_API[cluster.cloud],), what="storage")
         yield _flow(pods, "storage", 443, policies.refused(world, cluster, pods, "egress", api, 443, "TCP"))
     for store in [t for t in world.things.values() if t.token in STORES and t.cloud == cluster.cloud]:
-        yield _flow(pods, f"store {store.name}", _port(store), _to_store(site, pods, store))
-
-
-def _port(store: Thing) -> int:
-    _, port, default = STORES[store.token]
-    return int(number(paths.get(plain_properties(store.outputs), paths.parse(port))) or default)
+        yield _flow(pods, f"store {store.name}", store_port(store), _to_store(site, pods, store))
 
 
 def _to_store(site: Site, pods: Pods, store: Thing) -> str:
@@ -154,11 +139,11 @@ def _to_store(site: Site, pods: Pods, store: Thing) -> str:
     address = text(paths.get(outputs, paths.parse(STORES[store.token][0])))
     known = (f"{address}/32",) if re.fullmatch(r"[0-9.]+", address) else ()
     there = Other(addresses=known, what=f"store {store.name}")
-    why = policies.refused(site.world, site.cluster, pods, "egress", there, _port(store), "TCP")
+    why = policies.refused(site.world, site.cluster, pods, "egress", there, store_port(store), "TCP")
     groups = outputs.get("securityGroupIds")
     if why or site.cluster.cloud != "aws" or not isinstance(groups, list):
         return why
     mine = firewalls.node_groups(site.world, site.cluster, pool_things(site.world, site.cluster, pods.pools))
     caller = From(what=f"nodes of {pods}", groups=mine)
     targets = frozenset(text(g) for g in groups)
-    return firewalls.aws_refused(site.world, caller, targets, f"store {store.name}", _port(store))
+    return firewalls.aws_refused(site.world, caller, targets, f"store {store.name}", store_port(store))

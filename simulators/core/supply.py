@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from simulators.core import groups
@@ -96,10 +97,11 @@ def in_use(world: World) -> Counter[str]:
     """What machines of groups use of each quota; those that are being made count when they are."""
     found: Counter[str] = Counter()
     for group in groups.all_groups(world):
-        alive = group.thing.state.get("alive")
-        count = int(alive) if isinstance(alive, int | float) else 0
-        for name, each in units(group.machine).items():
-            found[name] += int(each) * count
+        alive = group.alive if "alive" in group.thing.state else 0  # of a group that is being made none is there yet
+        spots = min(group.spots, alive)
+        for spot, count in ((True, spots), (False, alive - spots)):
+            for name, each in units(replace(group.machine, spot=spot)).items():
+                found[name] += int(each) * count
     return found
 
 

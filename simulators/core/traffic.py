@@ -91,7 +91,7 @@ class _Delays:
 
     def joined(self, path: Serving, at: float) -> list[float]:
         """Seconds until the balancer uses the groups that it has from now on."""
-        fresh = {k: s for k, s in path.seen_s.items() if k not in self.known}
+        fresh = {k: s for k, s in path.joins_s.items() if k not in self.known}
         self.since |= {k: at + s for k, s in fresh.items()}
         return list(fresh.values())
 

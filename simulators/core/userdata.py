@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import gzip
 import re
 import shlex
@@ -55,6 +56,7 @@ def decoded(given: str) -> str:
         return given
 
 
+@functools.lru_cache(maxsize=64)  # it is looked at after every step of a phase
 def read(given: str) -> Told:
     """The containers that it starts. A text that cloud-init would not take says so."""
     given = given.strip()

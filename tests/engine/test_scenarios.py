@@ -17,6 +17,9 @@ import harness  # noqa: E402
 SCENARIOS = harness.load("lab_scenarios", HERE / "lab/program/scenarios.py").SCENARIOS
 LAB = harness.load("lab_provider", HERE / "lab/provider/lab.py")
 RECORDINGS = HERE / "recordings"
+# Calls of which the recording has several at once and all fail: one that had not begun when the first failed is not
+# made any more, and whether it had differs from run to run of the real engine.
+RACES = {"old_one_of_a_replacement_cannot_be_deleted": "Delete"}  # two old copies, one after each failed replacement
 
 
 def recorded(name: str) -> list[harness.Record]:
@@ -29,9 +32,38 @@ def compare(engine: Any, name: str) -> None:
     for place, (step, want) in enumerate(zip(SCENARIOS[name], recorded(name), strict=True)):
         assert want["command"] == step.cmd, "the recording is of another scenario: make it anew with record.py"
         got = engine.step(place, step)
-        found = harness.differences(got, want, before)
+        allowed = raced(want, name)
+        found = harness.differences(once(got, allowed), once(want, allowed), before)
         assert not found, f"step {place} ({step.cmd}):\n" + "\n".join([*found, f"errors: {got['errors']}"])
         before = want
+
+
+def raced(want: harness.Record, name: str) -> str:
+    """The call whose number is an accident in this step; none: every number counts."""
+    call = RACES.get(name, "")
+    several = [c for c in want["provider_calls"] if c["call"] == call]
+    return call if len(several) > 1 and not want["exit_is_zero"] else ""
+
+
+def once(record: harness.Record, call: str) -> harness.Record:
+    """The same with the first of these calls alone."""
+    calls: list[harness.Record] = []
+    for one in record["provider_calls"]:
+        if one["call"] != call or not any(c["call"] == call for c in calls):
+            calls.append(one)
+    return {**record, "provider_calls": calls}
+
+
+def test_a_race_is_allowed_in_its_own_step_alone() -> None:
+    """One Delete for two is let pass where both were tried at once, none is not, and no other step is read so."""
+    (name,) = RACES
+    steps = recorded(name)
+    assert [raced(step, name) for step in steps] == ["", "", "", "Delete"]
+    assert [raced(step, "life") for step in recorded("life")] == [""] * len(recorded("life"))
+    fewer = {**steps[3], "provider_calls": steps[3]["provider_calls"][:-1]}
+    none = {**steps[3], "provider_calls": steps[3]["provider_calls"][:-2]}
+    assert not harness.differences(once(fewer, "Delete"), once(steps[3], "Delete"), steps[2])
+    assert harness.differences(once(none, "Delete"), once(steps[3], "Delete"), steps[2])
 
 
 def test_each_scenario_is_recorded() -> None:

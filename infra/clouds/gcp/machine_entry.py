@@ -103,7 +103,7 @@ def _backend(
         security_policy=b.armor.self_link if b.armor else None,
         backends=[_member(g, read) for g in groups] or None,
         log_config=log(),
-        opts=here.on(*(r for g in groups for r in g.after)),
+        opts=here.on(),  # it has the groups' addresses, and so comes after their machines answer
     )
 
 

@@ -19,7 +19,7 @@ from infra.plan import Kinds, Plan, make_plan
 from infra.plan.flows import flows
 from infra.plan.groups import scaling
 from infra.spec import parse
-from tests.clouds.site_project import SiteProject, changed, worked
+from tests.clouds.site_project import SiteProject, asked, changed, of, worked
 from tests.clouds.terraform_json import write
 from tests.scanner import checkov
 
@@ -51,15 +51,6 @@ def project(tmp_path: Path) -> SiteProject:
 
 def planned(stack: str, **more: object) -> Plan:
     return make_plan(parse(worked(stack, budget_usd_per_month=None, **more)), Kinds(), load())
-
-
-def of(resources: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    """Logical name -> inputs of a type."""
-    return {r["urn"].rpartition("::")[2]: r["inputs"] for r in resources if r["type"].partition(":")[2] == kind}
-
-
-def asked(resources: list[dict[str, Any]]) -> dict[str, str]:
-    return {r["urn"]: json.dumps(r["inputs"], sort_keys=True) for r in resources}
 
 
 def behind(site: SiteProject, backend: str) -> set[str]:

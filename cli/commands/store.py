@@ -68,6 +68,7 @@ def restore(
     backup: Annotated[str, typer.Argument(help="Name of an export; else a name or ARN of the cloud's own backup.")],
     target: Annotated[str, typer.Argument(help="What does not exist yet; by default the stack's own store.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Into the stack's own store.")] = False,
+    of: Annotated[str | None, typer.Option(help="The stack whose export it is; by default the same.")] = None,
     yes: YES = False,
 ) -> None:
     """Restore a backup: beside the stack's store, or with --overwrite into it, where the service can."""
@@ -77,14 +78,15 @@ def restore(
     session = begin(context, stack)
     its, spec = _store(session)
     _check_target(its, target, overwrite)
-    exports = {row["name"] for row in keep.listed(session, spec)}
+    whose = of or stack
+    exports = {row["name"] for row in keep.listed(session, spec, whose)}
     exported = backup in exports and (its.store in FILES or its.store == "dynamodb")
     if its.store in FILES and not exported:
-        raise CliError(f"{keep.folder(spec, stack, backup)}: no such backup; allowed: {', '.join(exports)}", USAGE)
+        raise CliError(f"{keep.folder(spec, whose, backup)}: no such backup; allowed: {', '.join(exports)}", USAGE)
     _say_costs(session, its, spec, "restore", exported)
     into = target or f"the stack's own store; {RENEWED.get(its.store, '')} will be replaced"
     confirm(f"Restore {backup} into {into}?", yes)
-    more = {"folder": keep.folder(spec, stack, backup)} if exported else {}
+    more = {"folder": keep.folder(spec, whose, backup)} if exported else {}
     done = work(session, its, "restore", name=backup, target=target, **more)
     count = f" with {done['entities']} entities" if done.get("entities") is not None else ""
     session.say(f"{done['into']} is there{count}")

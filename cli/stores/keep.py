@@ -40,11 +40,11 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
 
 
-def listed(session: Session, spec: Spec) -> list[dict[str, Any]]:
+def listed(session: Session, spec: Spec, stack: str = "") -> list[dict[str, Any]]:
     """What lies below the stack's folder, a row for each backup; whole ones say how many entities they hold."""
     if spec.backup_uri is None:
         return []
-    where = folder(spec, session.stack)
+    where = folder(spec, stack or session.stack)
     bucket, prefix = open_bucket(where, session.project.folder / ".slipway" / "uploads.json")
     sizes: dict[str, int] = {}
     for stored in bucket.list(prefix):

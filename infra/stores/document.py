@@ -38,14 +38,30 @@ stay as they were made. Memory and nodes change in place; less than what the sto
 `slipway:protect: true` protects a store in Pulumi and in its cloud. Sources P-GCP-9.35 and P-AWS-5.100 are the
 providers' own plans, measured with one field changed at a time."""
 OPERATIONS = """\
-## Operations
+`slipway store status|backup|restore|resize|failover|maintenance STACK`, each through the cloud's own client in a
+process of its own. An operation of minutes or hours tells how it goes, and is gone on with by the same command after
+this side was cut off: its name is kept in `.slipway/operations-STACK.json`, and what a killed run did not write down is
+found again by its target. What it costs is said first, from the catalogue."""
+AROUND = """\
+`--export` puts a copy below `backup_uri`, which no stack owns: `BACKUP_URI/STACK/NAME/`. It is read again and counted,
+and only a whole one gets its `slipway.json`. `slipway destroy STACK --backup` does the same and starts the destroy
+only then; one that was cut off goes on with the same backup. Then the account is looked at: `destroy` fails with a list
+if anything billable is left, and says so where nobody could look. Backups are no leftovers: `slipway sweep STACK` lists
+them with their monthly cost and the command that removes them.
 
-`slipway features load STACK [FILE]` writes an .npz file's entities into the store and goes on where it was cut off;
-`slipway features verify STACK [FILE]` looks each of them up and compares. Both work from this machine where the store's
-address answers here: redis of the local stack, and bigtable, firestore and dynamodb with credentials; memorystore and
-elasticache answer inside the network alone. `slipway store status|backup|restore STACK` speak to DynamoDB; for the
-other stores they name the cloud's own command. `slipway sweep STACK` lists what bears its tag, label or name and is
-in no state; it removes nothing, and its exit code is 5 if there is any."""
+`slipway store resize STACK --keys N` sets the numbers that the store is sized from in the configuration, and with
+`--now` asks the cloud for that size at once: the next `up` asks for the same, so that it undoes nothing. Fewer entities
+than the store was ever sized for are refused, as by `up`.
+
+`slipway features load|verify STACK [FILE]` write an .npz file's entities and look each of them up; `slipway features
+get STACK ID...` shows entities; `slipway features stats STACK ID...|--from FILE` says how a stream of ids fares: what
+is missing, the hit rate of a cache as the servers', times. bigtable, firestore and dynamodb answer here with
+credentials. memorystore and elasticache answer inside the network alone: on Kubernetes these commands start a Job that
+carries their connections (docs/adr/0009) and take it away again; on machines of EC2 Session Manager leads there; on
+Compute Engine the error says how to run the command on a machine inside. A load goes on where it was cut off.
+
+A machine reads the password of its store by itself: from Secret Manager, or the encrypted parameter of Systems
+Manager, with a right to that one secret."""
 LOADS = (  # name, entities, bytes of each, look-ups and updates a second
     ("small", 100_000, 256, 20, 1),
     ("middle", 2_000_000, 512, 500, 50),
@@ -67,12 +83,14 @@ COLUMNS = ("store", "where", "latency", "consistency", "survives", "scales", "li
 
 def markdown() -> str:
     return (
-        HEAD + "\n".join([*_choice(), "", *_costs(load()), "", *_protection(), "", *_alarms(), "", OPERATIONS]) + "\n"
+        HEAD
+        + "\n".join([*_choice(), "", *_costs(load()), "", *_protection(), "", *_alarms(), "", *_operations()])
+        + "\n"
     )
 
 
-def _rows() -> list[dict[str, str]]:
-    with Path(__file__).with_name("choice.csv").open(newline="", encoding="utf-8") as file:
+def _rows(name: str) -> list[dict[str, str]]:
+    with Path(__file__).with_name(name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -84,7 +102,7 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[s
 
 
 def _choice() -> Iterator[str]:
-    yield from _table(COLUMNS, (tuple(r[c] for c in COLUMNS) for r in _rows()))
+    yield from _table(COLUMNS, (tuple(r[c] for c in COLUMNS) for r in _rows("choice.csv")))
     yield ""
     yield CHOICE
 
@@ -189,6 +207,17 @@ def _alarms() -> Iterator[str]:
             for r in every
         ),
     )
+
+
+def _operations() -> Iterator[str]:
+    yield "## Operations"
+    yield ""
+    yield OPERATIONS
+    yield ""
+    rows = _rows("operations.csv")
+    yield from _table(tuple(rows[0]), (tuple(r.values()) for r in rows))
+    yield ""
+    yield AROUND
 
 
 if __name__ == "__main__":

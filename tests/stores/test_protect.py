@@ -111,9 +111,9 @@ def test_no_cost_mode_replaces_a_store(store: str, before: str, after: str) -> N
 
 
 ASKED = [
-    ("memorystore", {"replicas": 0}, {"replicas": 1}, "features.replicas", "`gcloud redis instances export`"),
-    ("memorystore", {"replicas": 1}, {"replicas": 0}, "features.replicas", "`gcloud redis instances export`"),
-    ("memorystore", {"replicas": 1}, {"replicas": 3}, "features.replicas", "`gcloud redis instances export`"),
+    ("memorystore", {"replicas": 0}, {"replicas": 1}, "features.replicas", "`slipway store backup`"),
+    ("memorystore", {"replicas": 1}, {"replicas": 0}, "features.replicas", "`slipway store backup`"),
+    ("memorystore", {"replicas": 1}, {"replicas": 3}, "features.replicas", "`slipway store backup`"),
     ("memorystore", {}, {"engine": "valkey"}, "features.engine", "move the traffic"),
     ("memorystore", {"engine": "valkey"}, {"engine": "redis"}, "features.engine", "move the traffic"),
     ("elasticache", {}, {"engine": "redis"}, "features.engine", "never goes back"),

@@ -101,6 +101,29 @@ def test_machines_that_do_not_start_leave_the_old_ones_serving(tmp_path: Path) -
     assert asked(site.resources()) == before
 
 
+@pytest.mark.slow
+def test_machines_of_another_server_stand_beside_the_old_ones(tmp_path: Path) -> None:
+    """Other ports and another ready path: the old machines' firewall stays open and their own check is kept; the entry
+    asks anew, by another check, only when the new machines answer."""
+    files = [{**m, "format": "savedmodel"} for m in worked("gce-cpu")["models"]]  # type: ignore[attr-defined]
+    old = worked("gce-cpu", server="tf-serving", models=files, cost="performance", budget_usd_per_month=None)
+    new = worked("gce-cpu", cost="performance", budget_usd_per_month=None)
+    site = project(tmp_path)
+    assert changed(site.go("up", old))
+    step = {s.urn.rpartition("::")[2]: i for i, s in enumerate(site.go("up", new, old=json.dumps(old)).steps)}
+    before, after = (make_plan(parse(s), Kinds(), load()).generation for s in (old, new))
+    assert step[f"serving-{after}"] < step["entry-http"]
+    rules = of(site.resources(), "compute/firewall:Firewall")
+    assert rules[f"proxy-subnet-servers-serving-{before}"]["allows"][0]["ports"] == ["8500", "8501"]
+    assert rules["proxy-subnet-servers"]["allows"][0]["ports"] == ["8000", "8001"]
+    checks = of(site.resources(), CHECK)
+    assert checks[f"serving-{before}"]["httpHealthCheck"] == {"port": 8501, "requestPath": "/v1/models/m"}
+    (entry,) = (c for n, c in checks.items() if n.startswith("entry-"))
+    assert entry["httpHealthCheck"] == {"port": 8000, "requestPath": "/v2/health/ready"}
+    assert {n.rpartition("-")[2] for n in behind(site, "entry-http")} == {before, after}
+    assert changed(site.go("up", new)).keys() == {"update", "delete"}
+
+
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """A base on demand, a burst on spot machines; protected."""
@@ -265,6 +288,10 @@ def test_tf_servings_grpc_needs_tls_and_a_tpu_is_its_machine_type(tmp_path: Path
     assert changed(result)
     assert result.outputs["grpc"] == ""
     assert "no gRPC without tls" in str(result.outputs["from"])
+    ways = result.outputs["tunnel"]
+    assert isinstance(ways, list)
+    assert "list-instances dev-" in ways[0]
+    assert "start-iap-tunnel INSTANCE 8000 " in ways[-1]
     (rule,) = of(site.resources(), "compute/forwardingRule:ForwardingRule").values()
     assert rule["portRange"] == "80"
     for template in of(site.resources(), TEMPLATE).values():

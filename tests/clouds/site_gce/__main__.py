@@ -10,7 +10,7 @@ from infra.catalog import load
 from infra.clouds.gcp import Machines
 from infra.clouds.machine_site import Boot
 from infra.clouds.site import Grant
-from infra.plan import Pool, make_plan
+from infra.plan import Plan, Pool, make_plan
 from infra.plan.kinds import Kinds
 from infra.spec import parse
 from serving.kubernetes import parts
@@ -18,24 +18,42 @@ from serving.kubernetes import parts
 START = """#cloud-config
 runcmd:
   - {driver}
-  - docker run --rm --network host {device} {image} tritonserver --model-repository={uri}
+  - docker run --rm --network host {device} {image} serve --models={uri}
 """
 COS_GPU = ("cos-extensions install gpu", "--device /dev/nvidia0 --device /dev/nvidiactl --device /dev/nvidia-uvm")
-IMAGE = "nvcr.io/nvidia/tritonserver:25.09-py3"
+SERVERS = {  # image, ports, and the path that says whether every model is loaded
+    "triton": (
+        "nvcr.io/nvidia/tritonserver:25.09-py3",
+        {"http": 8000, "grpc": 8001, "metrics": 8002},
+        "/v2/health/ready",
+    ),
+    "tf-serving": ("tensorflow/serving:2.20.0", {"http": 8501, "grpc": 8500, "metrics": 8501}, "/v1/models/m"),
+}
 
 
-def started(pool: Pool, whole: bool, uri: str) -> str:
+def started(pool: Pool, image: str, whole: bool, uri: str) -> str:
     """What a machine is told; a broken one forgets the driver."""
     gpu = pool.accelerator != "none" and pool.tpu_topology is None
     driver, device = COS_GPU if gpu and whole else ("true", "")
-    return START.format(driver=driver, device=device, image=IMAGE, uri=uri)
+    return START.format(driver=driver, device=device, image=image, uri=uri)
+
+
+def boot(plan: Plan, pool: Pool) -> Boot:
+    image, ports, ready = SERVERS[plan.spec.server]
+    whole = plan is plans[-1] or not config.get("broken")
+    return Boot(
+        user_data=files.uri.apply(partial(started, pool, image, whole)),
+        ports=ports,
+        ready_path=ready,
+        startup_s=plan.serving.startup_budget_s,
+        drain_s=30,
+        after=files.after,
+    )
 
 
 config = pulumi.Config()
 specs = [config.require_object("spec"), *([config.require_object("old")] if config.get("old") else [])]
 plans = [make_plan(parse(s), Kinds(), load()) for s in specs]
-ports = {"http": 8000, "grpc": 8001, "metrics": 8002}
-ready = "/v2/health/ready"
 site = Machines(plans[0], stack=pulumi.get_stack())
 uri = config.get("model")
 if uri and (missing := site.model_missing(uri)):
@@ -49,22 +67,10 @@ grants = [
     Grant(kind="read_secret", target=secret),
 ]
 servers = site.identity(grants)
-site.prepare(ports, ready, plans[0].spec.max_request_s)
+_, open_ports, ready_path = SERVERS[plans[0].spec.server]
+site.prepare(open_ports, ready_path, plans[0].spec.max_request_s)
 groups = [
-    site.group(
-        plan,
-        replace(pool, role=part),
-        plan.generation,
-        Boot(
-            user_data=files.uri.apply(partial(started, pool, plan is plans[-1] or not config.get("broken"))),
-            ports=ports,
-            ready_path=ready,
-            startup_s=plan.serving.startup_budget_s,
-            drain_s=30,
-            after=files.after,
-        ),
-        servers,
-    )
+    site.group(plan, replace(pool, role=part), plan.generation, boot(plan, pool), servers)
     for plan in plans
     for part, pool in zip(parts(plan), plan.pools, strict=True)
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -13,12 +14,13 @@ import yaml
 
 from cli.errors import USAGE, CliError
 
+Value = str | Mapping[str, str]
 PLAIN = re.compile(r"[A-Za-z0-9_./+-]+( [A-Za-z0-9_./+-]+)*")  # needs no quotes, unless it reads as a number or so
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
-def set_key(text: str, key: str, value: str) -> str:
-    """The text with `key` under `config:` set to a plain string; comments, order and line ends stay."""
+def set_key(text: str, key: str, value: Value) -> str:
+    """The text with `key` under `config:` set to a plain string or a mapping; comments, order and line ends stay."""
     before = _config(text)
     lines = LINE.findall(text)
     at = _header(lines)
@@ -36,7 +38,7 @@ def set_key(text: str, key: str, value: str) -> str:
     return changed
 
 
-def write_key(path: Path, key: str, value: str) -> None:
+def write_key(path: Path, key: str, value: Value) -> None:
     """Sets the key on disk in one step: a crash leaves the old file or the new one."""
     write_text(path, set_key(path.read_text(), key, value))
 
@@ -64,7 +66,7 @@ def overridden(text: str, values: Mapping[str, str]) -> str:
     return text
 
 
-def _with(lines: list[str], at: int, key: str, value: str) -> list[str]:
+def _with(lines: list[str], at: int, key: str, value: Value) -> list[str]:
     end = _block_end(lines, at)
     indent = _indent(lines[at + 1 : end])
     ending = "\r\n" if lines[at].endswith("\r\n") else "\n"
@@ -129,8 +131,10 @@ def _comment(rest: str) -> str:
     return "  " + found.group().strip() if found else ""
 
 
-def _scalar(value: str) -> str:
-    """The value as YAML writes a string: quoted where it would be read as something else."""
+def _scalar(value: Value) -> str:
+    """The value as YAML writes a string: quoted where it would be read as something else; a mapping as JSON does."""
+    if not isinstance(value, str):
+        return json.dumps(dict(value))
     if PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
         return value
     return yaml.safe_dump(value, default_style='"', width=10**9, allow_unicode=True).strip()

@@ -14,7 +14,19 @@ import typer
 from typer.core import TyperGroup
 
 from cli import catalog
-from cli.commands import changing, features, looking, models, planning, rehearsing, removing, serving, store, sweeping
+from cli.commands import (
+    changing,
+    features,
+    looking,
+    models,
+    pinning,
+    planning,
+    rehearsing,
+    removing,
+    serving,
+    store,
+    sweeping,
+)
 from cli.errors import FAILED, INTERRUPTED, MEANING, USAGE, CliError
 from cli.profile import profile_command
 from cli.session import Globals
@@ -73,6 +85,7 @@ def options(
 COMMANDS = (
     planning.plan,
     planning.compare,
+    pinning.pin,
     rehearsing.rehearse,
     rehearsing.render,
     changing.preview,

@@ -97,7 +97,7 @@ def _container(plan: Plan, wanted: Batch, folders: Mapping[str, Folder]) -> Json
     }
     return {
         "name": NAME,
-        "image": stock("python"),
+        "image": stock(plan, "python"),
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", f"{CONFIG}/batch.py"],
         "env": environment(env),

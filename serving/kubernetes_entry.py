@@ -49,6 +49,7 @@ def configuration(plan: Plan, container: ContainerSpec, *, stack: str) -> str:
     ports = container.ports
     assert isinstance(ports.http, int)
     assert isinstance(ports.grpc, int)
+    beside = container.pod.sidecars if container.pod else ()
     return bootstrap(
         Entry(
             address="0.0.0.0",
@@ -61,8 +62,9 @@ def configuration(plan: Plan, container: ContainerSpec, *, stack: str) -> str:
             interface=INTERFACES[plan.spec.server],
             names=Names(
                 host=f"{SERVERS}.{NAMESPACE}.svc.cluster.local.",
-                ports={"http": ports.http, "grpc": ports.grpc},
+                ports={"http": ports.http, "grpc": ports.grpc, **{s.name: s.port for s in beside}},
                 health_path=container.ready_path,
+                by_id_health_path=next((s.readiness.path or "" for s in beside), ""),
             ),
         )
     )
@@ -156,7 +158,7 @@ def _container(plan: Plan) -> Json:
     memory = f"{numbers['memory_mib']}Mi"
     return {
         "name": ENVOY,
-        "image": stock("envoy"),
+        "image": stock(plan, "envoy"),
         "imagePullPolicy": "IfNotPresent",
         "command": ["envoy"],
         "args": list(arguments(f"{CONFIG_PATH}/envoy.json", concurrency=workers)),

@@ -14,22 +14,25 @@ CONFIG = "/slipway"
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 
 
-def init(plan: Plan, sources: Mapping[str, tuple[object, str]], target: str) -> Init:
+def init(
+    plan: Plan, sources: Mapping[str, tuple[object, str]], target: str, code: Mapping[str, int] | None = None
+) -> Init:
     """Copies each model's chosen version to <target>/<model>/<version>.
 
-    A source is an address, which may be known to the caller alone, and the folder below it.
+    A source is an address, which may be known to the caller alone, and the folder below it. `code`: the version of
+    each source that is no model.
     """
     models = []
     env: dict[str, object] = {"HOME": "/tmp", "SLIPWAY_REGION": plan.spec.region}
     for number, (name, (address, folder)) in enumerate(sources.items()):
         variable = f"SLIPWAY_SOURCE_{number}"
         env[variable] = address
-        versions = [m.version for m in plan.models if m.name == name]
+        versions = [m.version for m in plan.models if m.name == name] or [(code or {})[name]]
         models.append({"name": name, "source": variable, "folder": folder, "versions": versions})
     env["SLIPWAY_SYNC"] = json.dumps({"target": target, "models": models})
     return Init(
         name="models",
-        image=stock("python"),
+        image=stock(plan, "python"),
         command=("python3",),
         args=(f"{CONFIG}/sync.py",),
         env=env,

@@ -240,5 +240,5 @@ def _warnings(spec: Spec, pools: Sequence[Pool]) -> Iterator[str]:
         )
     if sum(p.min_nodes * p.replicas_per_node for p in pools) == 1:
         yield "one replica: while its machine is replaced after a fault, nothing answers; cost balanced keeps two"
-    if "@sha256:" not in (spec.image or ""):
-        yield "the server's image is a tag, which its registry may move: set image to name@sha256:digest to pin it"
+    if "@sha256:" not in (spec.image or "") and not any(v.startswith("sha256:") for v in spec.pins.values()):
+        yield "unpinned: the images are tags, which their registries may move. To fix: slipway pin STACK"

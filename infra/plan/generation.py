@@ -25,6 +25,7 @@ def digest(spec: Spec, pools: Sequence[Pool], serving: Serving, models: Sequence
         "serving": {**asdict(serving), "models": [{**asdict(m), "part": 0} for m in serving.models]},
         "models": [{k: getattr(m, k) for k in ("name", "version", "storage_uri", "format", "labels")} for m in models],
         "settings": {k: values.get(k) for k in SETTINGS},
+        **({"pins": dict(spec.pins)} if spec.pins else {}),
         "on_failure": spec.features.on_failure if spec.features else None,
     }
     text = json.dumps(capacity, sort_keys=True, separators=(",", ":"), default=str)

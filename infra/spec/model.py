@@ -219,6 +219,18 @@ class Spec:
         "Image of the server instead of the catalogue's; needed on a TPU.",
         default=None,
     )
+    pins: Mapping[str, str] = key(
+        MapOf(
+            name=Text(pattern=r"[-a-zA-Z0-9._/:]{3,300}", form="an image's name or a parameter", sample="example/a:1"),
+            item=Text(
+                pattern=r"sha256:[0-9a-f]{64}|ami-[0-9a-f]{8,17}",
+                form="sha256:digest or an image's id",
+                sample="sha256:" + 64 * "0",
+            ),
+        ),
+        "What names that may move stand for; `slipway pin` reads and writes it.",
+        default={},
+    )
     feature_store: str = key(
         Choice(words=STORES), "Store of the features that predictions by id look up.", default="none"
     )

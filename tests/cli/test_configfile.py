@@ -116,3 +116,16 @@ def test_on_disk_the_mode_stays_and_no_file_is_left(tmp_path: Path) -> None:
 def test_several_for_one_run() -> None:
     changed = yaml.safe_load(overridden(TEXT, {"slipway:port": "19000", "slipway:cloud": "true"}))["config"]
     assert (changed["slipway:port"], changed["slipway:cloud"]) == ("19000", "true")
+
+
+@pytest.mark.parametrize(
+    "text", [TEXT, TEXT.replace("  slipway:load: {mean_rps: 200, peak_rps: 600}\n", "  slipway:pins:\n    a: b\n")]
+)
+def test_a_mapping_is_one_line_and_replaces_what_was_there(text: str) -> None:
+    pins = {"registry.example:5000/a/b:1": "sha256:" + 64 * "0", "/a/b": "ami-01234567"}
+    changed = set_key(text, "slipway:pins", pins)
+    assert yaml.safe_load(changed)["config"]["slipway:pins"] == pins
+    assert changed.count("slipway:pins") == 1
+    assert [line for line in changed.splitlines() if "pins" not in line] == [
+        line for line in text.splitlines() if "pins" not in line and line != "    a: b"
+    ]

@@ -132,6 +132,7 @@ WORDS = {
     "gpu_sharing": [{"strategy": "mps"}, {"clients": 4}, {"strategy": "time-slicing", "clients": 4}],
     "model_access": ["direct", "sync", "mount"],
     "workload_identity": ["irsa", "pod-identity"],
+    "pins": [{"a/b:1": "sha256:" + 64 * "0", "/a/b": "ami-01234567"}, {"/a/b": "sha256:" + 64 * "0"}, {"a/b:1": "1"}],
     "backup_uri": ["gs://bucket", "s3://bucket/x"],
     "batch": [{"input_uri": "gs://in", "output_uri": "s3://out", "model": "x"}],
     "kubernetes_version": ["1.30", "1.35"],

@@ -172,7 +172,12 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "models[1].name",
         "digits_by_id is the name of the predictions by id",
     ),
-    (TFS, STORE, "feature_store", "memorystore is looked up inside Triton, and server is tf-serving"),
+    (
+        GCE,
+        {**STORE, "server": "tf-serving", "models": [SAVED]},
+        "feature_store",
+        "inside Triton or beside tf-serving on Kubernetes; server is tf-serving and shape is vm",
+    ),
     (GKE, {"feature_store": "memorystore"}, "features", "is required where feature_store is memorystore"),
     (GKE, {"features": {"keys": 1}}, "features", "means nothing where feature_store is none"),
     (
@@ -225,6 +230,9 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "mig is built on GKE alone, and cloud is aws",
     ),
     (GKE, {"admin_cidrs": ["0.0.0.0/0"]}, "admin_cidrs[0]", "0.0.0.0/0 is most of the internet"),
+    (LOCAL, {"pins": {"a/b:1": "sha256:" + 64 * "0"}}, "pins", "means nothing where cloud is local"),
+    (GKE, {"pins": {"a/b:1": "ami-01234567"}}, "pins.a/b:1", "ami-01234567 is none of its kind; allowed: sha256:…"),
+    (EKS, {"pins": {"a/b:1": "1.2.3"}}, "pins.a/b:1", "'1.2.3'"),
     (GKE, {**STORE, "backup_uri": "s3://backups"}, "backup_uri", "s3://backups is not a bucket of cloud gcp"),
     (GKE, {"backup_uri": "gs://backups"}, "backup_uri", "means nothing where feature_store is none"),
     (

@@ -49,6 +49,20 @@ def local_has_no_image(spec: Spec) -> Found:
         yield problem(("image",), "means nothing where cloud is local: it runs no containers", fix=no("image"))
 
 
+@rule("The local stack runs servers from packages.", SLIPWAY)
+def local_has_no_pins(spec: Spec) -> Found:
+    if spec.pins and spec.cloud == "local":
+        yield problem(("pins",), "means nothing where cloud is local: it runs no containers", fix=no("pins"))
+
+
+@rule("An image has a digest, a boot image an id.", SLIPWAY)
+def pins_are_of_their_kind(spec: Spec) -> Found:
+    for name, value in spec.pins.items():
+        if name.startswith("/") != value.startswith("ami-"):
+            kind = "ami-…" if name.startswith("/") else "sha256:…"
+            yield problem(("pins", name), f"{value} is none of its kind", allowed=(kind,), fix=no("pins", name))
+
+
 @rule("A machine type fixes the processor of the plan.", SLIPWAY)
 def machine_type_is_of_a_cloud(spec: Spec) -> Found:
     if spec.machine_type is not None and spec.cloud == "local":
@@ -156,13 +170,14 @@ def mount_needs_pods(spec: Spec) -> Found:
         )
 
 
-@rule("Looking features up is a model of Triton's Python backend; TF Serving runs graphs alone.", SLIPWAY)
-def lookup_needs_triton(spec: Spec) -> Found:
-    if spec.feature_store != "none" and spec.server != "triton":
+@rule("Beside TF Serving a container of its own looks features up, to which a cluster's entry sends by path.", SLIPWAY)
+def lookups_have_a_way(spec: Spec) -> Found:
+    if spec.feature_store != "none" and spec.server != "triton" and spec.shape != "kubernetes":
         yield problem(
             ("feature_store",),
-            f"{spec.feature_store} is looked up inside Triton, and server is {spec.server}",
-            allowed=("none", "or server triton"),
+            f"{spec.feature_store} is looked up inside Triton or beside {spec.server} on Kubernetes; "
+            f"server is {spec.server} and shape is {spec.shape}",
+            allowed=("none", "or server triton", "or shape kubernetes"),
             fix=to("feature_store", value="none"),
         )
 

@@ -31,14 +31,20 @@ def _spread(values: Sequence[float]) -> str:
     return f"{middle:.4g} ({min(values):.4g} to {max(values):.4g}, n={len(values)})"
 
 
-def show(title: str, rows: Sequence[Row]) -> None:
-    """Plain Markdown, so that a run can be pasted into a report."""
-    when = datetime.now(UTC).strftime("%Y-%m-%d")
+def rendered(title: str, rows: Sequence[Row], notes: str = "") -> str:
+    """Plain Markdown, so that a run is a report."""
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     where = f"{psutil.cpu_count()} CPUs shared by client and servers, Python {platform.python_version()}"
-    print(f"\n## {title}\n\n{when}, {where}.\n")
-    print("| measured | unit | median (least to most) | baseline | median (least to most) | ratio |")
-    print("|---|---|---|---|---|---|")
-    for r in rows:
-        print(
-            f"| {r.name} | {r.unit} | {_spread(r.values)} | {r.baseline_name} | {_spread(r.baseline)} | {r.ratio:.3g} |"
-        )
+    load = " ".join(f"{x:.1f}" for x in psutil.getloadavg())
+    lines = [f"{title}", "", f"{when}, {where}, load averages {load} at the end.", *([notes] if notes else []), ""]
+    lines += ["| measured | unit | median (least to most) | baseline | median (least to most) | ratio |"]
+    lines += ["|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r.name} | {r.unit} | {_spread(r.values)} | {r.baseline_name} | {_spread(r.baseline)} | {r.ratio:.3g} |"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def show(title: str, rows: Sequence[Row]) -> None:
+    print("\n" + rendered(f"## {title}", rows), end="")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,7 +112,7 @@ def render(
 def _wanted(
     given: Globals, stack: str, phases: str, rules: list[str], engine: str, settings: list[str], changes: list[str]
 ) -> Wanted:
-    from cli.rehearsal import faults, scenario
+    from cli.rehearsal import faults, scenario, waits
     from cli.rehearsal.project import open_project
     from cli.rehearsal.run import Wanted
 
@@ -124,6 +124,8 @@ def _wanted(
     changed = scenario.pairs("--change", changes, name) or scenario.other_scaling(config, f"{name}:scaling")
     if "switch" in order and not changed:
         raise CliError(f"--scenario switch: what changes? To fix: --change KEY=VALUE, or set {name}:scaling", USAGE)
+    planned = _planner(project, stack)
+    ours = name == NAME  # only of this project is known what its configuration means
     return Wanted(
         project=project,
         stack=stack,
@@ -132,11 +134,25 @@ def _wanted(
         changed=changed,
         rules=faults.parse(rules, order),
         binary=_binary(engine),
-        judges=tuple(_judges(project, name, stack)),
+        judges=tuple(_judges(planned if ours else None)),
+        updates=waits.updates(planned, first, {**first, **changed}) if ours else 1,
+        lacking=waits.lacking,
     )
 
 
-def _judges(project: Project, name: str, stack: str) -> Iterator[Judge]:
+def _planner(project: Project, stack: str) -> Callable[[Mapping[str, str]], Plan | None]:
+    from cli import plans
+
+    def planned(config: Mapping[str, str]) -> Plan | None:
+        try:
+            return plans.plan(project, stack, config)
+        except CliError:
+            return None  # the phase has told why
+
+    return planned
+
+
+def _judges(planned: Callable[[Mapping[str, str]], Plan | None] | None) -> Iterator[Judge]:
     """Quota and money of any project; requests where a plan says how many there are and what a server carries."""
     from cli import plans
     from cli.rehearsal import judges
@@ -145,15 +161,9 @@ def _judges(project: Project, name: str, stack: str) -> Iterator[Judge]:
 
     yield judges.quota
     yield judges.Money(prices=CatalogPrices(catalog=load()))
-    if name != NAME:
+    if planned is None:
         return
     from serving.kubernetes import parts
-
-    def planned(config: Mapping[str, str]) -> Plan | None:
-        try:
-            return plans.plan(project, stack, config)
-        except CliError:
-            return None  # the phase has told why
 
     yield judges.Traffic(planned=planned, read=plans.recorded, parts=parts)
 

@@ -90,7 +90,7 @@ class Money:
 
 @dataclass(kw_only=True)
 class Traffic:
-    """Requests at the planned peak against what the generations serve that stand; rates by Deployment."""
+    """Requests at the planned peak against what the generations serve that stand; rates by Deployment, or by group."""
 
     planned: Callable[[Mapping[str, str]], Plan | None]
     read: Callable[[Mapping[str, Any]], Plan | None]
@@ -105,7 +105,8 @@ class Traffic:
             plan, generation = self.planned(case.config), "*"
         if plan is not None:
             for part, pool in zip(self.parts(plan), plan.pools, strict=True):
-                self.rates.setdefault(f"server-{part}-{generation}", pool.node_rps / pool.replicas_per_node)
+                name = f"server-{part}-{generation}" if plan.spec.shape == "kubernetes" else f"*-{part}-{generation}*"
+                self.rates.setdefault(name, pool.node_rps / pool.replicas_per_node)
             self.demand_rps = plan.spec.load.peak_rps
         asked = self.demand_rps if case.served else 0.0
         exact_first = dict(sorted(self.rates.items(), key=lambda r: "*" in r[0]))

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cli.engines.base import Deployment, Event
 from cli.project import Project
@@ -20,9 +21,9 @@ from simulators.core.world import Leftover, World
 
 REVERT = "switch-revert"
 RETRY = "-retry"
-KILLS = 5  # runs of one phase that a rule may kill before it is given up
 
 Hear = Callable[[str, Event], None]
+Lacking = Callable[[World, Mapping[str, Any]], tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Wanted:
     binary: str | None = None
     judges: tuple[Judge, ...] = ()
     updates: int = 1  # runs that a switch takes
+    lacking: Lacking = lambda world, outputs: ()  # what forbids the next of them
 
 
 @dataclass
@@ -49,6 +51,7 @@ class _Run:
     rules: tuple[Rule, ...]
     config: Mapping[str, str]
     state: Deployment | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
     serves: bool = False  # from the first up that ended well until a destroy
     phases: list[Phase] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -93,15 +96,25 @@ def _phase(run: _Run, name: str) -> None:
         "changed": {**run.wanted.first, **run.wanted.changed},
         "current": run.config,
     }[kind.config]
-    times = run.wanted.updates if name in ("switch", "switch-back") else 1
-    ended = [_engine(run, name, kind, last=i == times - 1) for i in range(times)]
-    if all(ended) or not run.wanted.rules or kind.still:
+    if _updates(run, name, kind) or not run.wanted.rules or kind.still:
         return
     if name == "switch":
         run.config = before
         _engine(run, REVERT, kind)
     else:
         _engine(run, name + RETRY, kind)
+
+
+def _updates(run: _Run, name: str, kind: scenario.Kind) -> bool:
+    """All runs that a phase takes. Between two of a switch the balancer is asked, as `slipway switch` does."""
+    times = run.wanted.updates if name in ("switch", "switch-back") else 1
+    for number in range(times):
+        if not _engine(run, name, kind, last=number == times - 1):
+            return False
+        if number < times - 1 and (lacking := run.wanted.lacking(_world(run.place), run.outputs)):
+            run.problems += [f"{name}: {text}, so what was there is not taken away" for text in lacking]
+            return False
+    return True
 
 
 def _stands(phase: Phase) -> bool:
@@ -112,16 +125,16 @@ def _stands(phase: Phase) -> bool:
 def _engine(run: _Run, name: str, kind: scenario.Kind, *, last: bool = True) -> bool:
     """One run of the engine, with another where a rule killed it; whether the phase is well."""
     started = time.monotonic()
-    before = _world(run.place)
-    known, told = len(before.operations), len(before.notices)
+    world = _world(run.place)
+    known, told = len(world.operations), len(world.notices)
     which = faults.of_phase(run.rules, name)
-    for _ in range(KILLS):
+    while True:
         ended = run.child.run(
             kind.command, run.wanted.stack, run.config, faults.rows(run.rules, which), lambda e: run.hear(name, e)
         )
-        world = _world(run.place)
+        gone_on, world = len(world.operations), _world(run.place)
         earlier, run.rules = run.rules, faults.counted(run.rules, which, world.faults)
-        if not faults.killed(earlier, run.rules):
+        if not faults.killed(earlier, run.rules) or len(world.operations) == gone_on:  # no run after one without a step
             break
     after = run.child.export(run.wanted.stack)
     operations = world.operations[known:]
@@ -137,6 +150,7 @@ def _engine(run: _Run, name: str, kind: scenario.Kind, *, last: bool = True) -> 
         )  # fmt: skip
         phase, more = judge(case)
         problems += [f"{name}: {text}" for text in more]
+    run.outputs = ended.outputs
     run.serves = False if destroys else run.serves or ended.ok
     if kind.command == "up" and ended.ok and last:
         problems += [f"{name}: {text}" for text in (*kubernetes.conflicts(world), *world.notices[told:])]

@@ -52,15 +52,14 @@ def waits_gce(world: World, group: Group, fleet: Fleet, timeout: float) -> Settl
     if group.given.get("waitForInstances") is not True:
         return Settled()
     patience = timeout or lifecycle.limit("gcp", "group_wait_s")
-    delay, check = healing(world, group)
+    _, check = healing(world, group)
     reason = "; ".join(fleet.errors) if fleet.missing else ""
     seconds = fleet.running_s
-    if check is not None and (fleet.made or fleet.missing or fleet.never):
+    if check is not None and group.size:
         reason = reason or fleet.never or why_unseen(world, group, check)
-        seconds = max(seconds, (fleet.serves_s or 0.0) + check.sees_s)
+        seconds = max(seconds, fleet.serves_s + check.sees_s) if fleet.serves_s is not None else seconds
         if not reason and seconds > patience:
             reason = f"a start takes {start(world, group)[0]}"
-    del delay
     if not reason and seconds <= patience:
         return Settled(seconds=seconds)
     said = f"timeout while waiting for state to become 'created' (last state: 'creating', timeout: {words(patience)})"

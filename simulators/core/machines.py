@@ -29,8 +29,8 @@ def made(world: World, before: Thing | None, thing: Thing, base_s: float, timeou
         fleet = grown(world, group, was, base_s)
     elif group.size < was:
         shrink(world, group, was - group.size)
-    if before is not None and not fresh and before.state.get("never"):
-        fleet.never = fleet.never or text(thing.state.get("never"))  # the same machines, the same end
+    elif thing.state.get("never"):
+        fleet = _again(world, group, base_s)
     if group.cloud == "gcp":
         return waits_gce(world, group, fleet, timeout)
     return waits_ec2(world, before, group, fleet, own_s)
@@ -45,6 +45,18 @@ def _was(world: World, before: Thing | None, group: Group) -> tuple[int, bool]:
     policy = group.given.get("updatePolicy")
     proactive = isinstance(policy, dict) and policy.get("type") == "PROACTIVE"
     return int(alive or 0), proactive and old.machine.template != group.machine.template
+
+
+def _again(world: World, group: Group, base_s: float) -> Fleet:
+    """Machines that never came to serve go on trying: what was missing may be there now."""
+    begin, never = start(world, group)
+    ready = rollout.ready_of(group.thing)
+    if never:
+        return Fleet(never=never)
+    seconds = begin.pull_s + begin.server_s
+    rollout.record(world, group.thing, [Change(at_s=base_s + seconds, ready=group.alive - ready)])
+    _keep(group, group.alive, group.alive, [], "")
+    return Fleet(made=group.alive - ready, serves_s=seconds)
 
 
 def grown(world: World, group: Group, was: int, base_s: float) -> Fleet:
@@ -62,8 +74,8 @@ def grown(world: World, group: Group, was: int, base_s: float) -> Fleet:
 
 
 def _warm(group: Group) -> bool:
-    pool = group.given.get("warmPool")
-    return isinstance(pool, dict) and bool(number(pool.get("minSize")) or 0)
+    """By default a warm pool holds as many machines as the group may still grow by."""
+    return isinstance(group.given.get("warmPool"), dict)
 
 
 def _keep(group: Group, alive: int, ready: int, errors: list[str], never: str) -> None:

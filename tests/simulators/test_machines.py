@@ -7,7 +7,6 @@ import base64
 import pytest
 from cloud_driver import CallError
 from machine_site import (
-    COS,
     DRIVER,
     MIG,
     TRITON,
@@ -287,8 +286,18 @@ def test_security_groups_keep_health_checks_out() -> None:
         s.group("a")
 
 
-def test_an_image_that_no_registry_has() -> None:
-    s = gce(World(no_images=["*tritonserver*"]))
+def test_machines_go_on_trying_until_their_image_is_there() -> None:
+    """A failed create is kept in the state; the next run updates it, and waits again."""
+    w = World(no_images=["*tritonserver*"])
+    s = gce(w)
     with pytest.raises(CallError, match=f"manifest for {TRITON} not found: manifest unknown"):
         s.group("a")
-    assert COS.startswith("projects/cos-cloud")
+    made = s.cloud.made[next(u for u in s.cloud.made if u.endswith("server-a"))]
+    with pytest.raises(CallError, match="manifest unknown"):
+        s.cloud.update(made, made.inputs)
+    w.no_images.clear()
+    s.cloud.update(made, made.inputs)
+    took = w.operations[-1]
+    assert took.end_s - took.start_s == 60 + 180 + 45 + 10, "the update itself, the image, the server, two checks"
+    s.cloud.update(made, made.inputs)
+    assert w.operations[-1].end_s - w.operations[-1].start_s == 60

@@ -184,7 +184,8 @@ def test_its_rights_are_what_was_granted_and_what_every_machine_writes(private: 
 
 
 def test_a_group_waits_for_answers_heals_and_is_the_autoscalers_afterwards(private: list[dict[str, Any]]) -> None:
-    """For spot machines nobody waits: there may be none today, and an update must not fail for it."""
+    """For spot machines that others stand in for nobody waits: there may be none today, and an update must not fail
+    for it. Where nothing stands in they are waited for: else the old ones would go before them."""
     groups, checks, scalers = of(private, GROUP), of(private, CHECK), of(private, SCALER)
     plan = planned("gce-gpu", **{k: v for k, v in SPOT.items() if k != "budget_usd_per_month"})
     assert set(groups) == {f"{p.role}-{plan.generation}" for p in plan.pools} == set(scalers)
@@ -328,11 +329,12 @@ def test_on_demand_machines_stand_in_for_spot_ones_only_where_the_mode_says_so()
     """At a higher target, so that spot grows first; the group keeps a machine, or its autoscaler would see nothing."""
     balanced, economy = planned("gce-cpu", cost="balanced"), planned("gce-cpu", cost="economy")
     base, burst = (scaling(balanced, p) for p in balanced.pools)
+    assert (base.awaited, burst.awaited) == (True, False)
     assert base.most == balanced.pools[0].max_nodes + balanced.pools[1].max_nodes
     assert base.target > burst.target
     frugal, spare = (scaling(economy, p) for p in economy.pools)
     assert (frugal.most, frugal.target) == (economy.pools[0].max_nodes, spare.target)
-    assert spare.least == 1
+    assert (spare.least, spare.awaited) == (1, True)
     mixed = planned("gce-gpu", cost="balanced", scaling="horizontal", accelerator="auto")
     assert len({p.machine_type for p in mixed.pools}) > 1
     standing = next(p for p in mixed.pools if p.capacity_type == "on-demand")

@@ -74,8 +74,7 @@ def _manager(
             compute.RegionInstanceGroupManagerNamedPortArgs(name=name, port=boot.ports[name])
             for name in ("http", "grpc")
         ],
-        # An `up` ends when every machine answers; for spot machines nobody waits: there may be none today.
-        wait_for_instances=not spot,
+        wait_for_instances=scaling(plan, pool).awaited,
         wait_for_instances_status="STABLE",
         opts=here.on(
             *after,

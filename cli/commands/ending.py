@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from cli.session import Session
 if TYPE_CHECKING:
     from cli.sweep.look import Seen
     from infra.spec import Spec
+
+GRACE_S, EVERY_S = 300.0, 30.0  # an inventory of a cloud follows a deletion within minutes
 
 
 def back_up(session: Session) -> None:
@@ -74,8 +77,14 @@ def swept(session: Session) -> Seen:
     if _simulated(session, spec):
         session.say("not looked for leftovers: the clouds of this engine are simulated")
         return nothing
+    until = time.monotonic() + GRACE_S
     try:
-        return look(session, spec)
+        while (seen := look(session, spec)).left and time.monotonic() < until:
+            session.say(
+                f"{len(seen.left)} things are still listed; clouds list for minutes what is gone: looking again"
+            )
+            time.sleep(EVERY_S)
+        return seen
     except NoCredentialsError as e:
         session.say(f"not looked for leftovers: {e.problems[0]}; then: slipway sweep {session.stack}")
         return nothing

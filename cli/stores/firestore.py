@@ -52,6 +52,7 @@ def backup(job: Job) -> dict[str, Any]:
             lambda: api.export_documents(asked),
             running=_running(api, job, types.ExportDocumentsMetadata, "output_uri_prefix", f"{folder.uri}/data"),
             progress=_progress(types.ExportDocumentsMetadata),
+            fix=f"let Firestore's service agent write to gs://{folder.uri.split('/')[2]}, then the same command",
         )
         about = types.ExportDocumentsMetadata.deserialize(done.metadata.value)
         folder.put_json(PROGRESS, {"documents": about.progress_documents.completed_work})

@@ -41,6 +41,7 @@ def finished(
     *,
     running: Callable[[], Iterable[Operation]],
     progress: Callable[[Operation], str] = lambda _: "under way",
+    fix: str = "",
 ) -> Operation:
     """The operation, done. One that an earlier run began is found in the notes, or among those under way."""
     key = job.key(what)
@@ -65,7 +66,7 @@ def finished(
         operation = api.get_operation({"name": operation.name})
     job.notes.drop(key)
     if operation.error.code:
-        raise CliError(f"{what}: {operation.error.message}")
+        raise CliError(f"{what}: {operation.error.message}" + (f". To fix: {fix}" if fix else ""))
     return operation
 
 

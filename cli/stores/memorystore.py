@@ -44,7 +44,10 @@ def status(job: Job) -> dict[str, Any]:
 def backup(job: Job) -> dict[str, Any]:
     """One file in the backup's folder. Reads and writes go on meanwhile, on a basic instance more slowly."""
     folder, api = job.need_folder(), client(redis_v1.CloudRedisClient, job)
-    _job(api, job, "export", lambda: api.export_instance(name=job.resource, output_config=_output(folder)))
+    writer = api.get_instance(name=job.resource).persistence_iam_identity or "the instance's own identity"
+    fix = f"let {writer} write objects of gs://{folder.uri.split('/')[2]}, then the same command"
+    if not _is_there(folder):  # an object is there when it is whole
+        _job(api, job, "export", lambda: api.export_instance(name=job.resource, output_config=_output(folder)), fix=fix)
     if not _is_there(folder):
         raise CliError(f"export: it ended, and {folder.uri}/{FILE} is not there. To go on: the same command")
     return {"where": f"{folder.uri}/{FILE}"}
@@ -129,10 +132,10 @@ def when(word: str, types: Any) -> tuple[Any, timestamp_pb2.Timestamp | None]:
     return types.SPECIFIC_TIME, stamp
 
 
-def _job(api: Any, job: Job, what: str, start: Any, target: str = "") -> Operation:
+def _job(api: Any, job: Job, what: str, start: Any, target: str = "", fix: str = "") -> Operation:
     parent = job.resource.rpartition("/instances/")[0]
     running = of_target(api, parent, redis_v1.OperationMetadata, target or job.resource, what)
-    return finished(api, job, what, start, running=running)
+    return finished(api, job, what, start, running=running, fix=fix)
 
 
 def _is_there(folder: Folder) -> bool:

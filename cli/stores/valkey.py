@@ -107,6 +107,14 @@ def restore(job: Job) -> dict[str, Any]:
     return {"into": into}
 
 
+def kept(job: Job) -> dict[str, Any]:
+    """Backups of an instance that may be gone by now."""
+    api, parent = client(memorystore_v1.MemorystoreClient, job), job.resource.rpartition("/instances/")[0]
+    collections = [c for c in api.list_backup_collections(parent=parent) if c.instance == job.resource]
+    found = [b for c in collections for b in api.list_backups(parent=c.name)]
+    return {"backups": [{"name": b.name, "bytes": b.total_size_bytes} for b in found]}
+
+
 def resize(job: Job) -> dict[str, Any]:
     api = client(memorystore_v1.MemorystoreClient, job)
     wanted = memorystore_v1.Instance(name=job.resource, node_type=job.sizes["node_type"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,34 @@ def things(stack: str, client: Client, others: tuple[str, ...] = ()) -> Iterator
                 bytes=size(jmespath.search(row["bytes"], one)) if row["bytes"] else None,
             )
     for arn in _tagged(stack, client):
-        if not any(arn.endswith((f"/{name}", f":{name}", name)) for name in seen):
-            yield Thing(kind=arn.split(":")[2], name=arn, by="tag", billable=True, remove="")
+        what = _what(arn)
+        if what == "listed" or any(arn.endswith((f"/{name}", f":{name}", name)) for name in seen):
+            continue  # the service itself was asked: the tagging service knows for hours what is gone
+        if not _goes(arn, client):
+            yield Thing(kind=arn.split(":")[2], name=arn, by="tag", billable=what != "free", remove="")
+
+
+@cache
+def _arns() -> tuple[tuple[str, str], ...]:
+    with Path(__file__).with_name("arns.csv").open(newline="", encoding="utf-8") as file:
+        return tuple((r["arn"], r["what"]) for r in csv.DictReader(file))
+
+
+def _what(arn: str) -> str:
+    """listed, free, or nothing where no row knows the type."""
+    _, _, service, *rest = arn.split(":", 3)
+    return next((what for form, what in _arns() if fnmatchcase(f"{service}:{rest[0]}", form)), "")
+
+
+def _goes(arn: str, client: Client) -> bool:
+    """A key that is to be deleted is there for its days of grace, costs nothing, and bears its tags."""
+    if ":kms:" not in arn or ":key/" not in arn:
+        return False
+    try:
+        state = client("kms").describe_key(KeyId=arn)["KeyMetadata"]["KeyState"]
+    except (BotoCoreError, ClientError) as e:
+        raise CliError(f"kms:DescribeKey: {e}. To fix: a role that may call it") from e
+    return str(state) in ("PendingDeletion", "PendingReplicaDeletion")
 
 
 def _listed(row: dict[str, str], stack: str, client: Client) -> Iterator[Any]:

@@ -10,12 +10,22 @@ from cli.sweep.found import TAG, NoCredentialsError, Thing, is_ours
 
 SEARCH = "https://cloudasset.googleapis.com/v1/projects/{project}:searchAllResources"
 FREE = (  # types that cost nothing by themselves
+    "cloudkms.googleapis.com/CryptoKey",  # it is never gone; its versions are billed, and destroyed with the stack
     "cloudkms.googleapis.com/KeyRing",
+    "compute.googleapis.com/Autoscaler",
+    "compute.googleapis.com/BackendService",
     "compute.googleapis.com/Firewall",
+    "compute.googleapis.com/HealthCheck",
+    "compute.googleapis.com/InstanceGroup",
+    "compute.googleapis.com/InstanceGroupManager",  # its machines are billed, and listed
     "compute.googleapis.com/InstanceTemplate",
     "compute.googleapis.com/Network",
     "compute.googleapis.com/Route",
     "compute.googleapis.com/Subnetwork",
+    "compute.googleapis.com/TargetHttpProxy",
+    "compute.googleapis.com/TargetHttpsProxy",
+    "compute.googleapis.com/TargetTcpProxy",
+    "compute.googleapis.com/UrlMap",
     "iam.googleapis.com/ServiceAccount",
 )
 BACKUPS = {  # types that are meant to stay -> fee of a GiB and month

@@ -52,7 +52,7 @@ def look(session: Session, spec: Spec, *, everything: bool = False) -> Seen:
     found = [t for t in _things(spec, session.stack, others) if not _stands(t.name, known)]
     left = [t for t in found if not t.backup and (everything or t.billable)]
     own = [_priced(t, spec.cloud) for t in found if t.backup]
-    return Seen(left=tuple(left), backups=(*own, *_exports(session, spec)))
+    return Seen(left=tuple(left), backups=(*own, *_unlabelled(session, spec), *_exports(session, spec)))
 
 
 def _things(spec: Spec, stack: str, others: tuple[str, ...]) -> Iterator[Thing]:
@@ -83,6 +83,26 @@ def _priced(thing: Thing, cloud: str) -> Backup:
     price = None if thing.backup == "unpriced" else load().fee(cloud, thing.backup).usd
     usd = None if price is None or thing.bytes is None else (thing.bytes / GB * price).quantize(Decimal("0.01"))
     return Backup(name=thing.name, kind=thing.kind, bytes=thing.bytes, usd_month=usd, remove=thing.remove)
+
+
+def _unlabelled(session: Session, spec: Spec) -> Iterator[Backup]:
+    """Backups of Valkey bear neither label nor the stack's name: their service is asked by the instance's name."""
+    from infra.plan import store as sizes
+
+    if spec.feature_store != "memorystore" or sizes.engine(spec) != "valkey":
+        return
+    from cli.stores.remote import Standing, work
+    from infra.catalog import load
+    from infra.clouds.naming import physical
+    from infra.stores.valkey import INSTANCE
+
+    name = physical(INSTANCE, session.stack, "store")
+    resource = f"projects/{spec.project}/locations/{spec.region}/instances/{name}"
+    price = load().fee("gcp", "memorystore_backup_storage").usd
+    for row in work(session, Standing(store="valkey", resource=resource, url="", region=""), "kept")["backups"]:
+        usd = None if price is None else (row["bytes"] / GB * price).quantize(Decimal("0.01"))
+        remove = f"gcloud memorystore backups delete {row['name']}"
+        yield Backup(name=row["name"], kind="Valkey backup", bytes=row["bytes"], usd_month=usd, remove=remove)
 
 
 def _exports(session: Session, spec: Spec) -> Iterator[Backup]:

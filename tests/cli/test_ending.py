@@ -43,6 +43,8 @@ def aws(account: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     values = {"AWS_ENDPOINT_URL": account, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     for key, value in (*values.items(), ("SLIPWAY_STORE_WORK", json.dumps({"pause_s": 0.01}))):
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr("cli.commands.ending.EVERY_S", 0.01)
+    monkeypatch.setattr("cli.commands.ending.GRACE_S", 0.0)
     boto3.setup_default_session()
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="backups")
     client = boto3.client("dynamodb", region_name="us-east-1")
@@ -114,7 +116,11 @@ def test_a_backup_that_is_not_whole_destroys_nothing(stack: Command, aws: Any, m
     tables = aws("dynamodb", region_name="us-east-1").list_tables()["TableNames"]
     assert tables == ["dev-store"]
     noted = json.loads((stack.folder / ".slipway/operations-dev.json").read_text())
-    assert noted["destroy"].startswith("destroy-"), "the next run goes on with the same backup"
+    assert noted["destroy"].startswith("destroy-")
+    aws("s3", region_name="us-east-1").create_bucket(Bucket="backups")
+    said = stack("destroy", "dev", "--backup", "--yes")
+    assert said.code == OK, said.err
+    assert f"s3://backups/kept/dev/{noted['destroy']}" in said.out, "the next run goes on with the same backup"
 
 
 def test_what_a_destroy_leaves_in_the_account_fails_it(stack: Command, aws: Any) -> None:

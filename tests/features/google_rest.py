@@ -107,6 +107,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer({"operations": [o for o, _ in self.server.operations.values()]})
         if "/operations/" in path:
             return self._answer(self.server.poll(path))
+        if path.endswith("/backupCollections"):
+            collection = {"name": COLLECTION, "instance": VALKEY}
+            return self._answer({"backupCollections": [collection, {"name": f"{PARENT}/backupCollections/c2"}]})
         for end, field in (("/clusters", "clusters"), ("/backups", "backups")):
             if path.endswith(end):
                 parent = path.removesuffix(end).removesuffix("/locations/-")
@@ -274,6 +277,7 @@ THINGS: dict[str, dict[str, Json]] = {
             "memorySizeGb": 2,
             "replicaCount": 1,
             "redisVersion": "REDIS_7_2",
+            "persistenceIamIdentity": "serviceAccount:1-compute@developer.gserviceaccount.com",
             "currentLocationId": "us-central1-a",
             "persistenceConfig": {"persistenceMode": "RDB", "rdbSnapshotPeriod": "TWELVE_HOURS"},
             "maintenanceSchedule": {**SCHEDULE, "canReschedule": True},

@@ -111,6 +111,7 @@ print(json.dumps(faults))
 ANSWERS = (  # of Memorystore for Valkey, whose discovery document no package holds: method, end of the path, message
     ("GET", r"/instances/[^/]+", "Instance"),
     ("GET", r"/backups", "ListBackupsResponse"),
+    ("GET", r"/backupCollections", "ListBackupCollectionsResponse"),
     ("GET", r"/operations/[^/]+", "Operation"),
     ("POST", r"(:\w+|/instances)", "Operation"),
     ("PATCH", r"/instances/[^/]+", "Operation"),

@@ -173,7 +173,7 @@ def test_a_failed_operation_says_why_and_is_begun_again(place: Place, rdb: bytes
     place.cloud.content, place.cloud.fails = rdb, "the bucket refuses"
     where = {"name": "one", "folder": "gs://backups/dev/one"}
     last, _ = place.go("backup", **where)
-    assert last["error"] == ["export: the bucket refuses"]
+    assert "export: the bucket refuses. To fix: let serviceAccount:1-compute@" in last["error"][0]
     place.cloud.fails = ""
     assert place.result("backup", **where)["where"].endswith("store.rdb")
 
@@ -217,6 +217,7 @@ def test_valkey_backs_up_exports_and_makes_anew(place: Place, rdb: bytes) -> Non
     assert made["backup"] == f"{rest.COLLECTION}/backups/one"
     assert place.result("counted", **where)["entities"] == ENTITIES
     assert place.result("status")["backups"] == ["one"]
+    assert place.result("kept")["backups"] == [{"name": f"{rest.COLLECTION}/backups/one", "bytes": len(rdb)}]
     assert place.result("restore", name="one", target="again") == {"into": f"{rest.PARENT}/instances/again"}
     made_anew = place.cloud.things[f"{rest.PARENT}/instances/again"]
     assert made_anew["managedBackupSource"] == {"backup": f"{rest.COLLECTION}/backups/one"}

@@ -96,6 +96,38 @@ def test_what_is_gone_is_not_left(account: Any) -> None:
     assert "log group" in kinds
 
 
+ACCOUNT = "arn:aws:{}:us-east-1:123456789012:{}"
+
+
+class Tagging:
+    """The tagging service knows for hours what is gone."""
+
+    def __init__(self, arns: list[str]) -> None:
+        self._arns = arns
+
+    def get_paginator(self, name: str) -> Any:
+        return self
+
+    def paginate(self, **_: Any) -> list[dict[str, Any]]:
+        return [{"ResourceTagMappingList": [{"ResourceARN": a} for a in self._arns]}]
+
+
+def test_what_the_tagging_service_still_knows_is_no_leftover(account: Any) -> None:
+    kms = account("kms")
+    going, stays = (kms.create_key()["KeyMetadata"] for _ in range(2))
+    kms.schedule_key_deletion(KeyId=going["KeyId"], PendingWindowInDays=7)
+    listed = ("dynamodb", "table/dev-store"), ("ec2", "instance/i-1"), ("eks", "nodegroup/dev/a/b")
+    free = ("ec2", "subnet/subnet-1"), ("elasticloadbalancing", "targetgroup/dev/1")
+    arns = [ACCOUNT.format(*x) for x in (*listed, *free, ("sqs", "forgotten"))]
+
+    def client(name: str) -> Any:
+        return Tagging([*arns, going["Arn"], stays["Arn"]]) if name == "resourcegroupstaggingapi" else account(name)
+
+    found = list(aws.things("dev", client))
+    assert [t.name for t in found if t.billable] == [arns[-1], stays["Arn"]]
+    assert [t.name for t in found if not t.billable] == [ACCOUNT.format(*x) for x in free]
+
+
 def test_backups_are_told_apart(account: Any) -> None:
     """By the table that they are of: a backup bears the name that a user gave it."""
     make(account, "dev")

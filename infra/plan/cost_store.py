@@ -26,12 +26,16 @@ def _memorystore(spec: Spec) -> list[Billed]:
     if store.engine(spec) == "valkey":
         nodes = Amount.of((1 + copies) * HOURS)
         return [Use(fee=size.fee, quantity=nodes, basis=f"{1 + copies} {size.size} nodes x 730 h")]
+    password: list[Billed] = []
+    if spec.shape == "vm":  # pods have it from their cluster
+        one = Amount.of(Decimal(1))
+        password = [Use(fee="secret_manager_version", quantity=one, basis="its password, which machines ask for")]
     if copies > 1:
         reason = f"no price of a standard instance with {copies} read replicas in the catalogue"
-        return [Unpriced(item="Memorystore", reason=reason)]
+        return [Unpriced(item="Memorystore", reason=reason), *password]
     gib = store.memorystore_gib(spec)
     basis = f"{store.memorystore_tier(spec)} instance of {gib} GiB x 730 h"
-    return [Use(fee=size.fee, quantity=Amount.of(gib * HOURS), basis=basis)]
+    return [Use(fee=size.fee, quantity=Amount.of(gib * HOURS), basis=basis), *password]
 
 
 def _elasticache(spec: Spec) -> list[Billed]:

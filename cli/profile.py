@@ -14,13 +14,16 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
+from cli.configfile import write_text
 from cli.errors import FAILED, USAGE, CliError
+from cli.profilefile import with_profile
 from cli.session import JSON, STACK, begin, print_json
 from cli.wire import to_json
 
 if TYPE_CHECKING:
     from cli.predict import Samples, Signature
 
+DISTURBED = 0.15  # a larger distance or spread is other work on the machine, not the model
 PARTS = ("compute_input", "compute_infer", "compute_output")  # what an instance is busy with, of Triton's statistics
 
 
@@ -177,6 +180,10 @@ def profile_command(
     max_batch: Annotated[int | None, typer.Option(help="Largest batch; by default the served model's.")] = None,
     groups: Annotated[int, typer.Option(help="Groups of requests of each size; at least 2.")] = 8,
     each: Annotated[int, typer.Option(help="Requests in a group.")] = 25,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Put it into the stack's configuration, unless the measurement was disturbed."),
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Measure a model's time a batch on the running local stack, and print the profile block for its configuration."""
@@ -199,11 +206,30 @@ def profile_command(
     block = {"vcpu": {"base_ms": round(line.base_ms, 4), "per_item_ms": round(line.per_item_ms, 5)}}
     if as_json:
         rows = [{"batch": t.batch, "median_ms": t.median_ms, "spread": t.spread} for t in timings]
-        return print_json({"model": name, "profile": block, "worst": line.worst, "measured": rows})
+        print_json({"model": name, "profile": block, "worst": line.worst, "measured": rows})
+    else:
+        _tell(name, timings, line, block)
+    if write:
+        keep(session.project.config_file(stack), name, timings, line, block["vcpu"])
+        session.say(f"written to {session.project.config_file(stack)}; the next `slipway up {stack}` plans with it")
+
+
+def keep(path: Path, model: str, timings: Sequence[Timing], line: Fit, numbers: Mapping[str, float]) -> None:
+    """Writes the profile, unless other work on this machine is what was measured."""
+    spread = max(t.spread for t in timings)
+    if max(spread, line.worst) > DISTURBED:
+        raise CliError(
+            f"not written: sizes are up to {100 * line.worst:.0f}% off the line and repeats {100 * spread:.0f}% apart; "
+            f"allowed: {100 * DISTURBED:.0f}%. To fix: stop what else runs on this machine and measure again",
+            FAILED,
+        )
+    write_text(path, with_profile(path.read_text(), model, "vcpu", numbers))
+
+
+def _tell(name: str, timings: Sequence[Timing], line: Fit, block: Mapping[str, object]) -> None:
     print(f"{'batch':>6}{'ms':>10}{'spread':>9}{'line ms':>10}")
     for t in timings:
         said = line.base_ms + line.per_item_ms * t.batch
         print(f"{t.batch:>6}{t.median_ms:>10.3f}{100 * t.spread:>8.1f}%{said:>10.3f}")
     print(f"The line is within {100 * line.worst:.1f}% of every median. In slipway:models, of {name}:")
     print(f"  profile: {json.dumps(block).replace(chr(34), '')}")
-    return None

@@ -6,11 +6,12 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from cli.errors import CliError
-from cli.profile import Server, Timing, fit, measure, sizes_to
+from cli.profile import Server, Timing, fit, keep, measure, sizes_to
 
 
 def timings(base: float, item: float, disturbed: int | None = None) -> list[Timing]:
@@ -117,3 +118,69 @@ def test_another_client_is_noticed(fake: tuple[Fake, str]) -> None:
     with pytest.raises(CliError, match="another client"):
         measure(server, "m", bodies(), groups=2, each=10)
     server.connection.close()
+
+
+TEXT = """# The stack.
+config:
+  slipway:models:
+    - name: other
+      profile: {vcpu: {base_ms: 9, per_item_ms: 9}}
+    - name: digits  # ours
+      profile:
+        vcpu: {base_ms: 0.6, per_item_ms: 0.03}  # on one core
+  slipway:load: {mean_rps: 200}
+"""
+
+
+@pytest.fixture
+def stack_file(tmp_path: Path) -> Path:
+    path = tmp_path / "Pulumi.local.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_a_quiet_measurement_is_written_and_nothing_else_changes(stack_file: Path) -> None:
+    quiet = timings(1.1, 0.08)
+    keep(stack_file, "digits", quiet, fit(quiet), {"base_ms": 1.1234, "per_item_ms": 0.08})
+    assert stack_file.read_text() == TEXT.replace(
+        "base_ms: 0.6, per_item_ms: 0.03", "base_ms: 1.1234, per_item_ms: 0.08"
+    )
+
+
+def test_a_disturbed_measurement_is_not_written(stack_file: Path) -> None:
+    busy = timings(2.0, 0.5, disturbed=8)
+    with pytest.raises(CliError, match=r"not written.*To fix: stop what else runs"):
+        keep(stack_file, "digits", busy, fit(busy), {"base_ms": 2.0, "per_item_ms": 0.5})
+    assert stack_file.read_text() == TEXT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("digits", "third"),
+        TEXT.replace("name: other", "name: digits"),
+        TEXT.replace("vcpu: {base_ms: 0.6", "l4: {base_ms: 0.6"),
+        TEXT.replace("{base_ms: 9, per_item_ms: 9}", "&same {base_ms: 9, per_item_ms: 9}").replace(
+            "{base_ms: 0.6, per_item_ms: 0.03}", "*same"
+        ),
+    ],
+    ids=["no such model", "two versions", "another processor", "an anchor"],
+)
+def test_what_cannot_be_changed_in_place_is_left_to_a_person(stack_file: Path, text: str) -> None:
+    stack_file.write_text(text)
+    quiet = timings(1.1, 0.08)
+    with pytest.raises(CliError, match="To fix: put the printed block there by hand"):
+        keep(stack_file, "digits", quiet, fit(quiet), {"base_ms": 1.1, "per_item_ms": 0.08})
+    assert stack_file.read_text() == text
+
+
+def test_the_worked_local_stack_can_be_measured_into(tmp_path: Path) -> None:
+    """`slipway profile local --write` finds its place in the file as it is."""
+    path = tmp_path / "Pulumi.local.yaml"
+    text = (Path(__file__).resolve().parents[2] / "stacks/config/Pulumi.local.yaml").read_text()
+    path.write_text(text)
+    quiet = timings(1.1, 0.08)
+    keep(path, "digits", quiet, fit(quiet), {"base_ms": 12.5, "per_item_ms": 0.75})
+    changed = path.read_text()
+    assert "profile: {vcpu: {base_ms: 12.5, per_item_ms: 0.75}}" in changed
+    assert len(set(text.splitlines()) ^ set(changed.splitlines())) == 2

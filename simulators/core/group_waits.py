@@ -90,7 +90,7 @@ def waits_ec2(world: World, before: Thing | None, group: Group, fleet: Fleet, ba
     if fleet.missing and given.get("ignoreFailedScalingActivities") is not True:
         why = "; ".join(fleet.errors)
         return Settled(seconds=30.0, reason=f"{name}: scaling activity ({group.name}): Failed: {why}")
-    running = fleet.running_s + hook_s(world, group, "LAUNCHING")
+    running = max(fleet.running_s, hook_s(world, group, "LAUNCHING"))
     wants, have, seconds = _balanced(world, group, fleet, before is None)
     seconds = max(seconds, running) - base_s
     reason = fleet.never or "; ".join(fleet.errors)
@@ -147,5 +147,6 @@ def hook_s(world: World, group: Group, way: str) -> float:
         if text(hook.get("lifecycleTransition")).endswith(way):
             beat = number(hook.get("heartbeatTimeout")) or 3600.0
             done = re.search(r"(?i)complete.?lifecycle.?action", group.machine.told.text)
-            found = max(found, min(beat, group.machine.told.lingers_s) if done else beat)
+            takes = boot.of(world, group.machine).seconds if way == "LAUNCHING" else group.machine.told.lingers_s
+            found = max(found, min(beat, takes) if done else beat)
     return found

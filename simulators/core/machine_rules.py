@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from simulators.core import groups
+from simulators.core import groups, health, paths
 from simulators.core.checks import number, text
 from simulators.core.fitting import objects
 from simulators.core.lifecycle import CloudError
@@ -34,6 +35,8 @@ def refuse(world: World, token: str, asked: Properties, found: Thing | None = No
         said = list(_service(world, asked, found))
     elif token == groups.ASG:
         said = list(_auto_scaling(world, asked))
+    elif token == "aws:autoscaling/policy:Policy":
+        said = list(_tracking(world, asked))
     elif token == groups.TEMPLATE:
         said = list(_launch_template(asked))
     else:
@@ -151,6 +154,26 @@ def _together(asked: Properties, mode: str, group: Thing, other: tuple[Thing, st
             f"backend services '{text(asked.get('name'))}' and '{other[0].id}' point to the same instance group but "
             "the backends have incompatible balancing_mode. Values should be the same., invalid"
         )
+
+
+def _tracking(world: World, asked: Properties) -> Iterator[str]:
+    """Requests per target are counted by a balancer that sends some: it has to know the target group already."""
+    at = ("targetTrackingConfiguration", "predefinedMetricSpecification")
+    given = paths.get(asked, at)
+    said = given if isinstance(given, dict) else {}
+    if said.get("predefinedMetricType") != "ALBRequestCountPerTarget":
+        return
+    label = text(said.get("resourceLabel"))
+    start = "putting Auto Scaling Scaling Policy: ValidationError: "
+    if not re.fullmatch(r"app/[^/]+/[^/]+/targetgroup/[^/]+/[^/]+", label):
+        yield f"{start}The resource label '{label}' is not app/<name>/<id>/targetgroup/<name>/<id>"
+        return
+    for target in [t for t in world.things.values() if t.token == "aws:lb/targetGroup:TargetGroup"]:
+        if label.endswith(f"/{text(target.outputs.get('arnSuffix'))}"):
+            if not any(health.balancers_of(world, target)):
+                yield f"{start}The load balancer does not route traffic to the target group."
+            return
+    yield f"{start}The target group of the resource label '{label}' was not found"
 
 
 _USER_DATA = 16384  # bytes, before base64 (API-AWS)

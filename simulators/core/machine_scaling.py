@@ -151,4 +151,13 @@ def _tracked(world: World, group: Group, cores: float) -> Iterator[tuple[str, fl
         elif kind == "ALBRequestCountPerTarget":
             yield "rps", target / 60  # the metric counts a minute's requests
         elif kind or said:
-            yield text(paths.get(said, ("customizedMetricSpecification", "metricName"))) or kind, target
+            yield _custom(said, kind, target)
+
+
+def _custom(said: Properties, kind: str, target: float) -> tuple[str, float]:
+    """One metric, or an expression over several: requests that come by two target groups."""
+    own = paths.parse("customizedMetricSpecification.metrics[*].metricStat.metric.metricName")
+    names = {text(name) for _, name in paths.places(said, own) if name}
+    if "RequestCountPerTarget" in names:
+        return "rps", target / 60
+    return text(paths.get(said, ("customizedMetricSpecification", "metricName"))) or kind, target

@@ -64,7 +64,7 @@ def grown(world: World, group: Group, was: int, base_s: float) -> Fleet:
     wanted = group.size - was
     given, errors = supply.launched(world, group, wanted)
     begin, never = start(world, group)
-    warm = 0.0 if not _warm(group) else begin.pull_s + begin.driver_s  # prepared beforehand: only the server starts
+    warm = begin.pull_s + begin.driver_s if was and _warm(group, wanted) else 0.0  # prepared: boot and server alone
     fleet = Fleet(made=given, missing=wanted - given, errors=errors, running_s=begin.running_s, never=never)
     if given and not never:
         fleet.serves_s = begin.seconds - warm
@@ -73,9 +73,15 @@ def grown(world: World, group: Group, was: int, base_s: float) -> Fleet:
     return fleet
 
 
-def _warm(group: Group) -> bool:
-    """By default a warm pool holds as many machines as the group may still grow by."""
-    return isinstance(group.given.get("warmPool"), dict)
+def _warm(group: Group, wanted: int) -> bool:
+    """Whether so many machines wait, prepared: by default as many as the group may still grow by."""
+    pool = group.given.get("warmPool")
+    if not isinstance(pool, dict):
+        return False
+    most = number(pool.get("maxGroupPreparedCapacity"))
+    whole = most if most is not None and most >= 0 else number(group.given.get("maxSize")) or 0
+    least = number(pool.get("minSize")) or 0
+    return wanted <= max(least, whole - (group.size - wanted))
 
 
 def _keep(group: Group, alive: int, ready: int, errors: list[str], never: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from cloud_driver import CallError
 from machine_site import DEMAND, MIG, READY, ec2, gce, phase, user_data
 
 from infra.plan import Plan
 from serving import triton_pod, vm
-from simulators.core import boot, events, flows, groups, side_flows, userdata
+from simulators.core import boot, events, flows, groups, machine_scaling, side_flows, userdata
 from simulators.core.autoscaling import set_load
 from simulators.core.faults import Fault
 from simulators.core.traffic import Demand
@@ -67,20 +68,35 @@ def test_target_tracking_counts_a_minutes_requests() -> None:
     w = World()
     s = ec2(w)
     s.group("a")
-    tracking: Json = {
-        "targetValue": 2400, "predefinedMetricSpecification": {"predefinedMetricType": "ALBRequestCountPerTarget"},
-    }  # fmt: skip
+    label = f"{thing(w, 'entry').outputs['arnSuffix']}/{s.target['arnSuffix']}"
+    metric: Json = {"predefinedMetricType": "ALBRequestCountPerTarget", "resourceLabel": label}
+    tracking: Json = {"targetValue": 2400, "predefinedMetricSpecification": metric}
     policy: dict[str, Json] = {
         "name": "p", "autoscalingGroupName": "server-a", "policyType": "TargetTrackingScaling",
         "targetTrackingConfiguration": tracking,
     }  # fmt: skip
     s.cloud.create("aws:autoscaling/policy:Policy", "p", policy)
+    rule = next(m for m in s.cloud.made.values() if m.token.endswith(":ListenerRule"))
+    s.cloud.delete(rule)
+    with pytest.raises(CallError, match="does not route traffic to the target group"):
+        s.cloud.create("aws:autoscaling/policy:Policy", "q", {**policy, "name": "q"})
     set_load(w, "server-a", 150, "rps")
     assert groups.size(thing(w, "server-a")) == 4, "2400 a minute are 40 a second"
     assert thing(w, "server-a").outputs["desiredCapacity"] == 4
     w.stockouts.append("m6i.*|*")
     set_load(w, "server-a", 240, "rps")
     assert any("InsufficientInstanceCapacity" in n for n in w.notices)
+
+
+def test_a_warm_pool_has_machines_with_their_image() -> None:
+    """The first machines start from nothing; those that come later were stopped with all that they need."""
+    w = World()
+    s = ec2(w)
+    s.group("a", warmPool={"poolState": "Stopped"})
+    took = w.operations[-1].end_s - w.operations[-1].start_s
+    machine_scaling.move(w, thing(w, "server-a"), 3)
+    first, second = [e.offset_s for e in w.pods if e.ready > 0]
+    assert (first, second - took) == (45 + 180 + 45, 45 + 45)
 
 
 def test_autoscaler_moved_is_an_event_of_groups_too() -> None:

@@ -75,6 +75,7 @@ def gather(session: Session) -> Status:
     interrupted = [(op["type"], op["resource"]["urn"].rpartition("::")[2]) for op in pending(deployment)]
     drift = [f"{what} of {name} was interrupted: slipway settle {session.stack}" for what, name in interrupted]
     drift += _wanted(session, outputs) + ([store_fault] if store_fault else [])
+    drift += [str(outputs["standing"])] if outputs.get("standing") else []
     return Status(
         stack=session.stack,
         engine=session.engine.name,

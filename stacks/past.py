@@ -34,12 +34,15 @@ async def recall() -> Past:
     if found["plan"] is None:
         return past
     try:
-        plan = Plan.from_json(found["plan"])
-        machines = tuple(unpack(record) for record in found["machines"] or ())
-    except (SpecError, KeyError, TypeError, ValueError) as e:
+        past = replace(past, plan=Plan.from_json(found["plan"]), generation=found["generation"])
+    except (SpecError, KeyError, TypeError) as e:
         note = f"the recorded plan of an earlier version cannot be read ({e}); it is written anew"
         return replace(past, note=note)
-    return replace(past, plan=plan, generation=found["generation"], machines=machines)
+    try:
+        return replace(past, machines=tuple(unpack(record) for record in found["machines"] or ()))
+    except ValueError as e:
+        lost = "another generation than the one that stands replaces it in one update: requests may fail meanwhile"
+        return replace(past, note=f"{e}; {lost}")
 
 
 def announce(past: Past, change: Transition) -> None:

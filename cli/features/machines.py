@@ -77,20 +77,3 @@ def _machine(client: Any, stack: str) -> str:
             for instance in reservation["Instances"]:
                 return str(instance["InstanceId"])
     raise CliError(f"no machine of stack '{stack}' runs, over which its store could be reached. To fix: slipway up")
-
-
-def on_google(stack: str, url: str) -> CliError:
-    """Identity-Aware Proxy forwards to a machine's own ports alone, and the machines run no SSH."""
-    parts = urlsplit(url)
-    return CliError(
-        [
-            f"{url} answers inside the stack's network alone, which no tunnel of Google Cloud leads into without SSH.",
-            "To fix: run the same command on a machine in that network, once:",
-            f"  gcloud compute instances create {stack}-loader --subnet {stack}-subnet --no-address "
-            "--service-account WRITER --scopes cloud-platform --metadata-from-file startup-script=FILE",
-            f"  FILE: install Slipway, set SLIPWAY_STORE_PASSWORD (gcloud secrets versions access latest --secret "
-            f"{stack}-store-password), then `slipway features load {stack}`; it reaches {parts.hostname}:{parts.port}",
-            f"  gcloud compute instances delete {stack}-loader",
-        ],
-        USAGE,
-    )

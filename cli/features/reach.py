@@ -47,13 +47,21 @@ def reached(session: Session, spec: Spec) -> Iterator[Reached]:
         with relayed(session.stack, url, str(command), stock(plan, "python"), session.say) as (port, secrets):
             yield Reached(url=url, via=port, secrets=secrets)
         return
-    from cli.features import machines
+    if spec.cloud == "gcp":
+        from cli.engines.base import resources
+        from cli.features import one_shot
+
+        rows = resources(session.engine.export(session.stack))
+        where = one_shot.place(session.stack, rows)
+        secrets = one_shot.store_secrets(where.project, rows)  # before a machine is made
+        with one_shot.carried(where, url, session.say) as port:
+            yield Reached(url=url, via=port, secrets=secrets)
+        return
+    from cli.features.machines import by_session_manager
     from cli.stores.remote import standing
 
-    if spec.cloud == "gcp":
-        raise machines.on_google(session.stack, url)
     secret = standing(session).secret
-    with machines.by_session_manager(session.stack, url, str(spec.region), secret, session.say) as (port, secrets):
+    with by_session_manager(session.stack, url, str(spec.region), secret, session.say) as (port, secrets):
         yield Reached(url=url, via=port, secrets=secrets)
 
 

@@ -1,7 +1,8 @@
-"""Carries connections from this pod's loopback to one address of the network, until the pod ends.
+"""Carries connections from one port here to one address of the network, until it is ended.
 
-Stands alone, in a stock Python image. What it carries is encrypted from end to end, and it has no password. Only the
-pod's own loopback is listened on: a port-forward over the control plane comes from there, another pod does not.
+Stands alone, in a stock Python image or on a stock machine. What it carries is encrypted from end to end, and it has no
+password. In a pod only the loopback is listened on: a port-forward over the control plane comes from there, another pod
+does not. On a machine (SLIPWAY_RELAY_ADDRESS) the firewall says who comes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def main() -> None:
-    server = await asyncio.start_server(carry, "127.0.0.1", int(os.environ["SLIPWAY_RELAY_PORT"]))
+    address = os.environ.get("SLIPWAY_RELAY_ADDRESS", "127.0.0.1")
+    server = await asyncio.start_server(carry, address, int(os.environ["SLIPWAY_RELAY_PORT"]))
     pathlib.Path(os.environ["SLIPWAY_RELAY_READY"]).write_text("ready")
     async with server:
         await server.serve_forever()

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from cli.errors import CliError
-from cli.features import cluster
+from cli.features import cluster, one_shot
 from serving.kubernetes_relay import relay
 from tests.serving.contract import RedisPlace
 
@@ -129,6 +129,37 @@ def test_a_load_goes_over_the_relay_and_nothing_stays(place: RedisPlace, kuberne
     calls = [json.loads(line) for line in (kubernetes / "calls.jsonl").read_text().splitlines()]
     assert all(c[0] and not Path(c[0]).exists() for c in calls), "a kubeconfig of its own, gone by now"
     assert told[0].startswith("relay feature-relay-")
+
+
+@pytest.mark.real
+def test_a_machine_of_one_command_carries_and_is_deleted(
+    place: RedisPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made without an address or an identity, reached at the second try, gone at the end."""
+    folder, binaries = tmp_path / "cloud", tmp_path / "bin"
+    folder.mkdir()
+    binaries.mkdir()
+    (binaries / "gcloud").write_text(f"#!{sys.executable}\n{FAKE.with_name('gcloud.py').read_text()}")
+    (binaries / "gcloud").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_CLOUD", str(folder))
+    monkeypatch.setattr(one_shot, "EVERY_S", 0.01)
+    where = one_shot.Place(stack="dev", project="p", zone="us-central1-a", subnet="s", tag="dev-servers", port="8000")
+    np.savez(tmp_path / "f.npz", features=np.ones((20, 4), np.float32))
+    with one_shot.carried(where, place.url, lambda text: None) as port:
+        asked = {"url": "redis://store.in.the.network:6379/0", "via": port, "prefix": "dev:features:"}
+        more = {"source": str(tmp_path / "f.npz"), "mark": str(tmp_path / "m")}
+        assert transfer({**asked, **more, "operation": "load"})["loaded"] == 20
+    assert not (folder / "machine.sh").exists()
+    calls = [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
+    assert [c[2] if c[1] == "instances" else c[1] for c in calls] == [
+        "create",
+        "start-iap-tunnel",
+        "start-iap-tunnel",
+        "delete",
+    ]
+    assert {"--no-address", "--no-service-account", "--tags=dev-servers", "--max-run-duration=14400s"} <= set(calls[0])
+    assert calls[1][3] == "8000"
 
 
 @pytest.mark.real

@@ -90,7 +90,7 @@ DATA = ("gcp:redis/instance", "gcp:memorystore/instance", "gcp:bigtable/instance
         for w in WALKS
     ],
 )
-def test_a_stack_lives_with_its_store(walk: str, tmp_path: Path) -> None:
+def test_a_stack_lives_with_its_store(walk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up, to the other scaling and back, to the dearest mode and back, away: the store is the same one throughout."""
     for package in ("pulumi_gcp", "pulumi_kubernetes"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra `simulators`)")
@@ -106,9 +106,33 @@ def test_a_stack_lives_with_its_store(walk: str, tmp_path: Path) -> None:
     done(life.go("up"))
     made = holds()
     assert made
+    if walk == "redis on Compute Engine":
+        the_way_to_it_is_known(stack, list(life.resources().values()), monkeypatch)
     for change in ({"scaling": "vertical"}, {}, {"cost": "performance"}, {}):
         for _ in range(2 if stack.startswith("gce") else 1):
             assert "replace" not in done(life.go("up", change)).changes
         assert holds() == made
     done(life.go("destroy"))
     assert life.world.leftovers() == ()
+
+
+def the_way_to_it_is_known(stack: str, resources: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command that loads features needs is in the state: where a machine stands, and what the store asks for."""
+    from cli.features import one_shot
+
+    where = one_shot.place(stack, resources)
+    assert where.zone.startswith("europe-west4-")
+    assert "/subnetworks/" in where.subnet
+    assert where.tag.startswith(stack)
+    assert where.port.isdecimal()
+    asked: list[tuple[str, ...]] = []
+
+    def gcloud(*arguments: str) -> str:
+        asked.append(arguments)
+        return "password"
+
+    monkeypatch.setattr(one_shot, "_gcloud", gcloud)
+    found = one_shot.store_secrets(where.project, resources)
+    assert found["password"] == "password"
+    assert "BEGIN CERTIFICATE" in found["ca"]
+    assert f"--secret={stack}-store-password" in asked[0]

@@ -11,6 +11,7 @@ from infra.plan.cost import HOURS, Amount, Machines, Quantities, Unpriced, Use, 
 from infra.plan.cost_facts import amount, items, text
 from infra.plan.cost_store import store_uses
 from infra.plan.facts import fact
+from infra.plan.groups import prepares
 from infra.plan.modes import numbers
 from infra.plan.predictions import passes_unread
 from infra.plan.types import Pool
@@ -109,7 +110,7 @@ def _drivers(spec: Spec, pools: Sequence[Pool], machines: Sequence[Machines]) ->
     drivers = {
         "hours": always,
         "one": Amount.of(1),
-        "disk_gb": nodes.times(exact(fact("boot_disk", spec))),
+        "disk_gb": nodes.plus(_prepared(spec, pools)).times(exact(fact("boot_disk", spec))),
         "model_gb": Amount.of(sum((exact(m.size_mib) for m in spec.models), Decimal(0)) * 2**20 / GB),
         "gb_in": gb_in,
         "gb_out": gb_out,
@@ -128,6 +129,17 @@ def _drivers(spec: Spec, pools: Sequence[Pool], machines: Sequence[Machines]) ->
     else:
         drivers["nat_gateway_hours"] = always.times(amount("nat_gateways", spec))
     return drivers
+
+
+def _prepared(spec: Spec, pools: Sequence[Pool]) -> Amount:
+    """Machines that stand by, stopped: of them the disks are billed."""
+    found = Amount.of(0)
+    for pool in pools:
+        if prepares(spec, pool):
+            runs = (pool.min_nodes, max(pool.min_nodes, pool.expected_nodes), pool.max_nodes)
+            least, expected, most = (Decimal(pool.max_nodes - n) for n in runs)
+            found = found.plus(Amount(min=least, expected=expected, max=most))
+    return found
 
 
 def _starts(spec: Spec, machines: Sequence[Machines]) -> Amount:

@@ -159,6 +159,7 @@ ready() {
   gate open
   rm -f "$RUN/$NAME.failures"
   say "$NAME is ready after $(($(date +%s) - began)) s"
+  $HELPER ready || say "the group was not told that $NAME is ready"
 }
 
 # The balancer sends nothing more after this; until then all is answered.

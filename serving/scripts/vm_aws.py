@@ -1,4 +1,4 @@
-"""Amazon's part of vm.sh: secret ADDRESS, login IMAGE, leave, watch, gone. Needs the Python of the machine alone (3.9).
+"""Amazon's part of vm.sh: secret ADDRESS, login IMAGE, ready, leave, watch, gone. Needs Python alone (3.9).
 
 Requests are signed by hand (signature version 4) with the keys of the machine's role. SLIPWAY_METADATA_URL and
 SLIPWAY_AWS_URL take the cloud's place in tests.
@@ -22,7 +22,8 @@ import xml.etree.ElementTree as ElementTree
 
 METADATA = os.environ.get("SLIPWAY_METADATA_URL", "http://169.254.169.254")
 EVERY_S, TIMEOUT_S, TRIES = 5.0, 10, 5
-TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
+LAUNCHING, TERMINATING = "autoscaling:EC2_INSTANCE_LAUNCHING", "autoscaling:EC2_INSTANCE_TERMINATING"
+COMING, WAITS = ("Pending", "Warmed:Pending"), ("Pending:Wait", "Warmed:Pending:Wait")
 JSON = "application/x-amz-json-1.1"
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
@@ -113,13 +114,17 @@ def scaling(machine: Machine, action: str, **words: str) -> list[ElementTree.Ele
     return query(machine, "autoscaling", action, "2011-01-01", **words)
 
 
-def group(machine: Machine) -> str:
-    """The auto scaling group that the machine is in."""
+def standing(machine: Machine) -> tuple[str, str]:
+    """The auto scaling group that the machine is in, and as what."""
     found = scaling(machine, "DescribeAutoScalingInstances", **{"InstanceIds.member.1": machine.must("instance-id")})
-    names = [e.text for e in found if e.tag == "AutoScalingGroupName" and e.text]
-    if not names:
+    told = {e.tag: e.text or "" for e in found}
+    if not told.get("AutoScalingGroupName"):
         raise SystemExit("the machine is in no auto scaling group")
-    return names[0]
+    return told["AutoScalingGroupName"], told.get("LifecycleState", "")
+
+
+def group(machine: Machine) -> str:
+    return standing(machine)[0]
 
 
 def secret(machine: Machine, address: str) -> None:
@@ -166,12 +171,27 @@ def watch(machine: Machine) -> None:
 
 def gone(machine: Machine) -> None:
     """The group need not wait any longer."""
-    if (machine.get("autoscaling/target-lifecycle-state") or "").strip() != "Terminated":
-        return
-    name = group(machine)
+    if (machine.get("autoscaling/target-lifecycle-state") or "").strip() == "Terminated":
+        complete(machine, group(machine), TERMINATING)
+
+
+def ready(machine: Machine) -> None:
+    """A group that waits for its new machines is told. A server that was only started again has nobody to tell."""
+    name, state = standing(machine)
+    for _ in range(TRIES):
+        if state not in COMING:
+            break
+        time.sleep(EVERY_S)
+        name, state = standing(machine)
+    if state in WAITS:
+        complete(machine, name, LAUNCHING)
+
+
+def complete(machine: Machine, name: str, way: str) -> None:
+    """Ends what a group waits for."""
     found = scaling(machine, "DescribeLifecycleHooks", AutoScalingGroupName=name)
     for hook in (e for e in found if e.tag == "member"):
-        if hook.findtext("LifecycleTransition") == TERMINATING:
+        if hook.findtext("LifecycleTransition") == way:
             words = {"AutoScalingGroupName": name, "LifecycleHookName": hook.findtext("LifecycleHookName") or ""}
             words |= {"InstanceId": machine.must("instance-id"), "LifecycleActionResult": "CONTINUE"}
             scaling(machine, "CompleteLifecycleAction", **words)
@@ -182,7 +202,7 @@ def main(verb: str, *words: str) -> None:
     if verb in ("secret", "login"):
         {"secret": secret, "login": login}[verb](machine, *words)
     else:
-        {"leave": leave, "watch": watch, "gone": gone}[verb](machine)
+        {"ready": ready, "leave": leave, "watch": watch, "gone": gone}[verb](machine)
 
 
 if __name__ == "__main__":

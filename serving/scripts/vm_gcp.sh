@@ -35,6 +35,7 @@ login() {
 }
 
 # Nothing to tell: the probes are refused, and the order to stop is the notice (a signal of the machine's power).
+ready() { :; }
 leave() { :; }
 gone() { :; }
 

@@ -154,6 +154,18 @@ def test_spot_is_a_group_of_its_own_and_on_demand_stands_in(private: list[dict[s
     assert target["base-requests"] > target["burst-requests"], "it grows only where spot has not come"
 
 
+def test_dear_machines_that_start_slowly_stand_by(private: list[dict[str, Any]], public: list[dict[str, Any]]) -> None:
+    """GPUs are made ready and stopped: then their disks alone are billed. Not spot machines, nor small ones."""
+    assert not [g for g in of(private, GROUP).values() if "warmPool" in g]
+    (group,) = of(public, GROUP).values()
+    assert group["warmPool"] == {"poolState": "Stopped", "minSize": 0, "maxGroupPreparedCapacity": group["maxSize"]}
+    waits = {h["lifecycleTransition"].rpartition("_")[2]: h["heartbeatTimeout"] for h in group["initialLifecycleHooks"]}
+    assert waits["LAUNCHING"] == group["healthCheckGracePeriod"], "it is not stopped before it has its image"
+    plan = make_plan(parse(worked("ec2-gpu", **PUBLIC)), Kinds(), load())
+    (disks,) = (line for line in plan.lines if line["item"] == "EBS gp3 storage")
+    assert disks["quantity"] == 100 * plan.pools[0].max_nodes
+
+
 def test_scaling_counts_what_each_machine_carries(private: list[dict[str, Any]], public: list[dict[str, Any]]) -> None:
     """By one target group's own metric; by the sum of two where gRPC has its own, and its requests are as dear."""
     plan = make_plan(parse(worked("ec2-gpu", **PUBLIC)), Kinds(), load())

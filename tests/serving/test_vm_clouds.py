@@ -145,6 +145,21 @@ def test_a_machine_of_amazon_leaves_in_order(amazon: Cloud, tmp_path: Path) -> N
     assert "leaving: the group takes the machine out" in machine.said("console")
 
 
+@pytest.mark.parametrize(
+    ("state", "completed"),
+    [("Pending:Wait", ["start"]), ("Warmed:Pending:Wait", ["start"]), ("InService", []), ("Terminating:Wait", [])],
+)
+def test_a_group_of_amazon_that_waits_for_a_machine_is_told(
+    amazon: Cloud, state: str, completed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its server is ready, also one that is only prepared; a server that starts again tells nobody."""
+    machine = RESULTS["DescribeAutoScalingInstances"].replace("Terminating:Wait", state)
+    monkeypatch.setitem(RESULTS, "DescribeAutoScalingInstances", machine)
+    assert run("vm_aws.py", "ready", env=amazon_environment(amazon)).returncode == 0
+    told = [a["LifecycleHookName"][0] for a in amazon.asked if a["Action"] == ["CompleteLifecycleAction"]]
+    assert told == completed
+
+
 @pytest.mark.parametrize("action", sorted(RESULTS))
 def test_the_answers_have_amazons_shape(action: str) -> None:
     """What the machine is answered here is what botocore reads from the real service, field by field."""

@@ -33,16 +33,18 @@ class Here:
         return {"Name": f"{self.stack}-{role}", "slipway-stack": self.stack, "slipway-role": role}
 
     def on(
-        self, *after: pulumi.Resource, ignore: Sequence[str] = (), slow_delete: bool = False
+        self, *after: pulumi.Resource, ignore: Sequence[str] = (), slow_delete: bool = False, drain_s: int = 0
     ) -> pulumi.ResourceOptions:
         """Options of a resource. A named one that must be replaced is made anew first: the provider's own way is to
-        delete first whenever a name was given, and only a stated option overrides it."""
+        delete first whenever a name was given, and only a stated option overrides it. A slow delete takes `drain_s`
+        more."""
+        deleted = f"{whole('delete_timeout') * 60 + drain_s}s"
         return pulumi.ResourceOptions(
             provider=self.provider,
             depends_on=list(after),
             delete_before_replace=False,
             ignore_changes=list(ignore),
-            custom_timeouts=pulumi.CustomTimeouts(delete=f"{whole('delete_timeout')}m") if slow_delete else None,
+            custom_timeouts=pulumi.CustomTimeouts(delete=deleted) if slow_delete else None,
         )
 
     def arn(self, service: str, rest: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -19,9 +18,9 @@ from infra.clouds.aws.network import Network
 from infra.clouds.machine_site import Boot, MachineIdentity, ServingGroup
 from infra.plan import Plan, Pool
 from infra.plan.facts import fact
-from infra.plan.groups import scaling
+from infra.plan.groups import prepares, scaling
 
-HOOK = "drain"
+DRAIN, START = "drain", "start"  # lifecycle hooks
 PARTS = ("instance", "volume", "network-interface")
 
 
@@ -44,7 +43,7 @@ def serving_group(
     template = _template(ground, pool, generation, boot, image, image_id)
     bounds = scaling(plan, pool)
     spot = pool.capacity_type == "spot"
-    moves = bounds.least < bounds.most
+    moves, prepared = bounds.least < bounds.most, prepares(plan.spec, pool)
     made = aws.autoscaling.Group(
         logical,
         name=here.name("autoscaling/group:Group", pool.role, generation),
@@ -65,7 +64,8 @@ def serving_group(
         instance_maintenance_policy=aws.autoscaling.GroupInstanceMaintenancePolicyArgs(
             min_healthy_percentage=100, max_healthy_percentage=whole("replace_above")
         ),
-        initial_lifecycle_hooks=[_hook(boot)],
+        initial_lifecycle_hooks=_hooks(boot, prepared),
+        warm_pool=_warm_pool(bounds.most) if prepared else None,
         # what an operator looks at; they cost nothing
         enabled_metrics=[
             aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
@@ -75,7 +75,7 @@ def serving_group(
             aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
             for key, value in here.tags(logical).items()
         ],
-        opts=here.on(*_before(ground, boot), ignore=("desiredCapacity",) if moves else (), slow_delete=True),
+        opts=_options(ground, boot, moves),
     )
     policies = machine_scaling.policies(ground.here, ground.door, made, pool, generation, bounds) if moves else ()
     return ServingGroup(
@@ -87,24 +87,37 @@ def serving_group(
     )
 
 
-def _before(ground: Ground, boot: Boot) -> Sequence[pulumi.Resource]:
-    """A way out for images and models, rights, an entry that sends requests, and what the caller names."""
-    return (*ground.net.routes, *ground.after, *ground.identity.after, *ground.door.after, *boot.after)
+def _options(ground: Ground, boot: Boot, moves: bool) -> pulumi.ResourceOptions:
+    """It needs a way out for images and models, rights, an entry that sends requests, and what the caller names. It
+    goes when the balancer has drained its machines, and then they themselves."""
+    before = (*ground.net.routes, *ground.after, *ground.identity.after, *ground.door.after, *boot.after)
+    ignore = ("desiredCapacity",) if moves else ()
+    return ground.here.on(*before, ignore=ignore, slow_delete=True, drain_s=2 * boot.drain_s)
 
 
 def _zones(here: Here, pool: Pool) -> tuple[str, ...]:
     return tuple(z for z in here.zones if not pool.zones or z in pool.zones)
 
 
-def _hook(boot: Boot) -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+def _hooks(boot: Boot, prepared: bool) -> list[aws.autoscaling.GroupInitialLifecycleHookArgs]:
     """Of the group itself: one declared apart would go before the group, whose machines would then not drain. The
-    machine ends the wait when it has drained; else it ends by itself."""
-    return aws.autoscaling.GroupInitialLifecycleHookArgs(
-        name=HOOK,
-        lifecycle_transition="autoscaling:EC2_INSTANCE_TERMINATING",
-        default_result="CONTINUE",
-        heartbeat_timeout=max(whole("hook_shortest"), boot.drain_s),
-    )
+    machine ends each wait by itself, when it has drained or its server is ready; else the wait ends. Without the second
+    a machine that is prepared would be stopped before it has anything."""
+    waits = {"TERMINATING": (DRAIN, boot.drain_s), **({"LAUNCHING": (START, boot.startup_s)} if prepared else {})}
+    return [
+        aws.autoscaling.GroupInitialLifecycleHookArgs(
+            name=name,
+            lifecycle_transition=f"autoscaling:EC2_INSTANCE_{way}",
+            default_result="CONTINUE",
+            heartbeat_timeout=max(whole("hook_shortest"), seconds),
+        )
+        for way, (name, seconds) in waits.items()
+    ]
+
+
+def _warm_pool(most: int) -> aws.autoscaling.GroupWarmPoolArgs:
+    """Stopped machines, as many as the group may still grow by."""
+    return aws.autoscaling.GroupWarmPoolArgs(pool_state="Stopped", min_size=0, max_group_prepared_capacity=most)
 
 
 def _plain(template: aws.ec2.LaunchTemplate) -> aws.autoscaling.GroupLaunchTemplateArgs:

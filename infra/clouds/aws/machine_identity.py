@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pulumi
@@ -38,7 +39,7 @@ def identity(here: Here, key: aws.kms.Key, logs: aws.cloudwatch.LogGroup, grants
         tags=here.tags(ROLE),
         opts=here.on(),
     )
-    rights = [*statements(here, key, grants), *_own(here, logs)]
+    rights = [*statements(here, key, grants), *_own(here, logs), *_images(here)]
     after: list[pulumi.Resource] = [
         aws.iam.RolePolicy(ROLE, name=ROLE, role=role.name, policy=late_document(rights), opts=here.on())
     ]
@@ -53,6 +54,19 @@ def identity(here: Here, key: aws.kms.Key, logs: aws.cloudwatch.LogGroup, grants
         opts=here.on(),
     )
     return MachineIdentity(principal=profile.name, after=(*after, profile))
+
+
+def _images(here: Here) -> list[Statement]:
+    """Of a server's image in the account's own registry; the others ask for nobody's name."""
+    found = re.match(r"(\d+)\.dkr\.ecr\.([-a-z0-9]+)\.amazonaws\.com/([^:@]+)", here.spec.image or "")
+    if found is None:
+        return []
+    account, region, name = found.groups()
+    pulls = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    return [
+        allow(["ecr:GetAuthorizationToken"], "*"),
+        allow(pulls, f"arn:aws:ecr:{region}:{account}:repository/{name}"),
+    ]
 
 
 def _own(here: Here, logs: aws.cloudwatch.LogGroup) -> list[Statement]:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.envoy_cluster import GRPC, HTTP, TYPE, Files, Json, Names, cluster, seconds, socket
-from serving.envoy_routes import BUFFER, V2, Interface, grpc_routes, http_routes
+from serving.envoy_cluster import BY_ID, GRPC, HTTP, TYPE, Files, Json, Names, cluster, seconds, socket
+from serving.envoy_routes import BUFFER, V2, Interface, by_id_routes, grpc_routes, http_routes
 from serving.facts import facts
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -51,17 +51,21 @@ class Endpoint:
 
 def bootstrap(entry: Entry) -> str:
     """The configuration file, as JSON."""
+    by_id = entry.names is not None and BY_ID in entry.names.ports
+    before = by_id_routes(entry.max_request_s) if by_id else []
+    routes = [*before, *http_routes(entry.interface, entry.max_request_s)]
     config: Json = {
         "node": {"id": entry.node, "cluster": "slipway"},
         "admin": {"address": socket("127.0.0.1", entry.admin_port)},
         "static_resources": {
             "listeners": [
-                _listener(entry, HTTP, entry.http_port, "AUTO", http_routes(entry.interface, entry.max_request_s)),
+                _listener(entry, HTTP, entry.http_port, "AUTO", routes),
                 _listener(entry, GRPC, entry.grpc_port, "HTTP2", grpc_routes(entry.interface, entry.max_request_s)),
             ],
             "clusters": [
                 cluster(HTTP, entry.found, {"http_protocol_options": {}}),
                 cluster(GRPC, entry.found, {"http2_protocol_options": {}}),
+                *([cluster(BY_ID, entry.found, {"http_protocol_options": {}})] if by_id else []),
             ],
         },
     }

@@ -9,11 +9,12 @@ from serving.facts import facts
 
 Json = dict[str, object]
 HTTP, GRPC = "http", "grpc"  # the clusters, and so the names of the endpoint files
+BY_ID = "by-id"  # the cluster of what predicts by id beside the servers, where they cannot by themselves
 TYPE = "type.googleapis.com/"
 UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Answers of a server that is broken (Triton with a dead Python stub): 500, INTERNAL. A full queue or a feature store
 # that does not answer (503, UNAVAILABLE) is no fault of the server, and its place would be no better used empty.
-BROKEN = {HTTP: ((":status", "500"),), GRPC: (("grpc-status", "13"), (":status", "500"))}
+BROKEN = {HTTP: ((":status", "500"),), BY_ID: ((":status", "500"),), GRPC: (("grpc-status", "13"), (":status", "500"))}
 
 
 def seconds(ms: float) -> str:
@@ -35,6 +36,13 @@ class Names:
     host: str
     ports: Mapping[str, int]  # by cluster
     health_path: str  # on the HTTP port
+    by_id_health_path: str = ""  # on the port by-id, where there is one
+
+    def health(self, cluster: str) -> tuple[int, str]:
+        """Port and path of a cluster's health URL: gRPC servers have theirs on the HTTP port."""
+        if cluster == BY_ID:
+            return self.ports[BY_ID], self.by_id_health_path
+        return self.ports[HTTP], self.health_path
 
 
 def socket(address: str, port: int) -> Json:
@@ -58,7 +66,7 @@ def cluster(name: str, found: Files | Names, protocol: Json) -> Json:
         "connect_timeout": seconds(numbers["connect_timeout_ms"]),
         "ignore_health_on_host_removal": True,  # a removed server is let go at once, so that it can stop
         "circuit_breakers": {"thresholds": [_limits()]},
-        "health_checks": [_health_check("/v2/health/ready" if isinstance(found, Files) else found.health_path)],
+        "health_checks": [_health_check("/v2/health/ready" if isinstance(found, Files) else found.health(name)[1])],
         "outlier_detection": {
             "consecutive_5xx": numbers["consecutive_5xx"],
             "interval": "1s",
@@ -97,7 +105,7 @@ def _by_name(name: str, found: Names) -> Json:
     """Asked again at a fixed pace: the cluster's DNS answers from its cache until the record's time to live is over."""
     endpoint = {
         "address": socket(found.host, found.ports[name]),
-        "health_check_config": {"port_value": found.ports[HTTP]},
+        "health_check_config": {"port_value": found.health(name)[0]},
     }
     return {
         "type": "STRICT_DNS",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from serving.envoy_cluster import GRPC, HTTP, TYPE, Json, seconds
+from serving.envoy_cluster import BY_ID, GRPC, HTTP, TYPE, Json, seconds
 from serving.facts import facts
 
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 MODEL = f"/v2/models/{NAME}(/versions/[0-9]+)?"
 TF_MODEL = f"/v1/models/{NAME}(/(versions/[0-9]+|labels/[A-Za-z0-9_]+))?"
+TF_BY_ID = f"/v1/models/{NAME}_by_id"
 BUFFER = "envoy.extensions.filters.http.buffer.v3."
 
 
@@ -65,6 +66,15 @@ TF_SERVING = Interface(
     streams=(),
     refusal="this entry serves predictions only: predict, classify, regress, status and metadata of a model",
 )
+
+
+def by_id_routes(max_request_s: float) -> list[Json]:
+    """To what looks features up beside servers that cannot; tried first, as the servers' own routes look alike."""
+    paths = (("POST", f"{TF_BY_ID}(/(versions/[0-9]+|labels/[A-Za-z0-9_]+))?:predict"), ("GET", TF_BY_ID))
+    return [
+        _route(max_request_s, BY_ID, {"safe_regex": {"regex": path}, "headers": [_method(method)]}, "5xx")
+        for method, path in paths
+    ]
 
 
 def http_routes(interface: Interface, max_request_s: float) -> list[Json]:

@@ -71,6 +71,8 @@ def generation(plan: Plan, containers: Sequence[ContainerSpec], uploaded: str = 
         assert container.pod is not None
         text += [container.pod.image, *container.command, *container.args]
         text += [f"{path}\0{body}" for path, body in sorted(container.pod.config.items())]
+        for sidecar in container.pod.sidecars:
+            text += [sidecar.image, *sidecar.args, *(v for v in sidecar.env.values() if isinstance(v, str))]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()[:8]
 
 
@@ -121,6 +123,10 @@ def stable(stack: str, container: ContainerSpec, *, annotations: Mapping[str, ob
                 "ports": [
                     {"name": "http", "port": container.ports.http, "targetPort": "http", "protocol": "TCP"},
                     {"name": "grpc", "port": container.ports.grpc, "targetPort": "grpc", "protocol": "TCP"},
+                    *(
+                        {"name": s.name, "port": s.port, "targetPort": s.name, "protocol": "TCP"}
+                        for s in (container.pod.sidecars if container.pod else ())
+                    ),
                 ],
             },
         },

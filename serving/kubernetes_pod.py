@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from serving.container import ContainerSpec
-from serving.pod import Check, Folder, Init, Pod
+from serving.pod import Check, Folder, Init, Pod, Sidecar
 
 Json = dict[str, object]
 CONFIG_VOLUME = "config"
@@ -102,7 +102,7 @@ def template(
         "securityContext": pod_security(pod.user),
         **placed(placements),
         "topologySpreadConstraints": list(spread),
-        "containers": [_container(container, pod, placements)],
+        "containers": [_container(container, pod, placements), *(_sidecar(pod, s) for s in pod.sidecars)],
         "volumes": [config_volume(config, pod.config), *volumes(pod.folders)],
     }
     if pod.init is not None:
@@ -205,6 +205,28 @@ def _container(container: ContainerSpec, pod: Pod, placements: Sequence[Placemen
         "lifecycle": {"preStop": {"sleep": {"seconds": pod.pre_stop_s}}},
         "securityContext": container_security(),
         "volumeMounts": _mounts(pod),
+    }
+
+
+def _sidecar(pod: Pod, sidecar: Sidecar) -> Json:
+    amounts = {
+        "cpu": f"{sidecar.resources.cpu_milli}m",
+        "memory": f"{sidecar.resources.memory_mib}Mi",
+    }
+    return {
+        "name": sidecar.name,
+        "image": sidecar.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(sidecar.command),
+        "args": list(sidecar.args),
+        "env": environment(sidecar.env),
+        "ports": [{"name": sidecar.name, "containerPort": sidecar.port, "protocol": "TCP"}],
+        "resources": {"requests": dict(amounts), "limits": dict(amounts)},
+        "readinessProbe": check(sidecar.readiness),
+        "livenessProbe": check(sidecar.liveness),
+        "lifecycle": {"preStop": {"sleep": {"seconds": pod.pre_stop_s}}},
+        "securityContext": container_security(),
+        "volumeMounts": mounts(pod.folders),
     }
 
 

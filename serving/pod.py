@@ -55,6 +55,21 @@ class Init:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """What runs beside the server for as long as it does, in the same folders."""
+
+    name: str  # of the container and of its port
+    image: str
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    port: int
+    env: Mapping[str, object]
+    resources: Resources
+    readiness: Check
+    liveness: Check
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pod:
     """The part of a container specification that only pods have."""
 
@@ -70,5 +85,6 @@ class Pod:
     folders: Mapping[str, Folder] = field(default_factory=dict)  # path -> writable folder
     env: Mapping[str, object] = field(default_factory=dict)
     init: Init | None = None
+    sidecars: tuple[Sidecar, ...] = ()
     user: int = 1000
     ready_within_s: int = 600  # from the order for a pod to its readiness, a new node included

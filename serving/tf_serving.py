@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from infra.plan import Kind, ModelServing, Plan, Pool
 from infra.spec import Model, SpecError
 from infra.spec.problems import Problem, problem
-from serving import pod_shape, sync, tf_serving_config
+from serving import pod_shape, sync, tf_by_id, tf_serving_config
 from serving.container import ContainerSpec, FileContent, Ports
 from serving.facts import facts, rows
 from serving.images import server_image
-from serving.pod import Folder, Init, Pod
+from serving.pod import Folder, Init, Pod, Resources, Sidecar
 from serving.tf_serving_config import Batching, Served
+from serving.triton import Store
 from serving.triton_source import settings_of
 from serving.upload import Upload
 
@@ -35,9 +37,12 @@ START = (
 )
 
 
-def uploads(plan: Plan, *, project: Path) -> Upload | None:
-    """Files of this machine that the stack puts into a bucket of its own: <model>/<version>/<file>."""
-    files: dict[str, FileContent] = {}
+def uploads(plan: Plan, *, project: Path, wheels: Path | None = None) -> Upload | None:
+    """Files of this machine that the stack puts into a bucket of its own: <model>/<version>/<file>.
+
+    With `wheels`, a folder that keeps packages, the code that predicts by id is among them, with the store's client.
+    """
+    files = tf_by_id.code(plan, wheels) if wheels is not None and by_id(plan) else {}
     found: list[Problem] = []
     for model in plan.models:
         if "://" not in model.storage_uri:
@@ -61,9 +66,15 @@ def pod(
     project: Path,
     uploaded: object | None = None,
     env: Mapping[str, object] | None = None,
+    store: Store | None = None,
 ) -> ContainerSpec:
-    """The server of one pool; `uploaded` is the address of what `uploads` named, text or a resource's output."""
-    init = _init(plan, uploaded)
+    """The server of one pool; `uploaded` is the address of what `uploads` named, text or a resource's output.
+
+    With a store, whose code is in `uploaded`, predictions by id are served by a second container.
+    """
+    synced = _synced(plan)
+    init = _init(plan, uploaded, synced, code=store is not None)
+    beside = _beside(plan, store, env or {})
     size_mib = math.ceil(sum(m.size_mib for m in plan.models))
     numbers, shape = facts("tf-serving"), facts("pod")
     startup_s = numbers["startup_s"] + size_mib / numbers["load_mib_per_s"]
@@ -92,15 +103,16 @@ def pod(
         shm_mib=0,
         pod=Pod(
             image=server_image(plan, pool),
-            resources=pod_shape.resources(pool, sum(f.mib for f in folders.values())),
+            resources=_without(pod_shape.resources(pool, sum(f.mib for f in folders.values())), beside),
             **pod_shape.checks(plan, ready=ready, live=live, own_s=startup_s),
             pre_stop_s=pre_stop,
             grace_s=pre_stop + shape["stop_margin_s"],
             config_path=CONFIG,
-            config=_config(plan, pool, synced=init is not None),
+            config={**_config(plan, pool, synced=synced), **(sync.files() if init else {})},
             folders=folders,
-            env={"HOME": "/tmp", **(env or {})},
+            env={"HOME": "/tmp", **({} if beside else env or {})},  # it asks no store by itself
             init=init,
+            sidecars=beside,
             ready_within_s=pod_shape.ready_within_s(plan),
         ),
     )
@@ -130,7 +142,6 @@ def _config(plan: Plan, pool: Pool, *, synced: bool) -> dict[str, str]:
         "models.config": tf_serving_config.model_config_list(models),
         "batching.config": tf_serving_config.batching_parameters(_batching(plan, pool)),
         "monitoring.config": tf_serving_config.monitoring_config(METRICS_PATH),
-        **(sync.files() if synced else {}),
     }
 
 
@@ -175,26 +186,52 @@ def _versions(plan: Plan, name: str) -> list[Model]:
     return [m for m in plan.models if m.name == name]
 
 
-def _init(plan: Plan, uploaded: object | None) -> Init | None:
-    """The copy into the pod, where the server cannot read: s3, and addresses that its configuration cannot name."""
+def by_id(plan: Plan) -> bool:
+    """Whether predictions by id are asked for, and can be told from others at the entry: by a cluster's Envoy."""
+    return plan.spec.feature_store != "none" and plan.spec.features is not None and plan.spec.shape == "kubernetes"
+
+
+def _beside(plan: Plan, store: Store | None, env: Mapping[str, object]) -> tuple[Sidecar, ...]:
+    if store is None:
+        return ()
+    assert isinstance(PORTS.http, int)
+    names = served_names(plan)
+    return (tf_by_id.sidecar(plan, names, store, models_path=MODELS, upstream=PORTS.http, env=env),)
+
+
+def _without(whole: Resources, beside: Sequence[Sidecar]) -> Resources:
+    """What the containers beside it leave to the server."""
+    cpu, memory = (sum(getattr(s.resources, n) for s in beside) for n in ("cpu_milli", "memory_mib"))
+    return replace(whole, cpu_milli=max(1, whole.cpu_milli - cpu), memory_mib=max(1, whole.memory_mib - memory))
+
+
+def _synced(plan: Plan) -> bool:
+    """Whether the server cannot read: s3, and addresses that its configuration cannot name."""
     found = list(_scattered(plan))
     if found:
         raise SpecError(found)
     if plan.spec.model_access == "mount":
         reason = "mount is not built for server tf-serving"
         raise SpecError([problem(("model_access",), reason, allowed=("direct", "sync"))])
-    local = any("://" not in m.storage_uri for m in plan.models)
-    if not local and plan.spec.model_access == "direct":
+    return plan.spec.model_access != "direct" or any("://" not in m.storage_uri for m in plan.models)
+
+
+def _init(plan: Plan, uploaded: object | None, synced: bool, *, code: bool) -> Init | None:
+    """The copy into the pod: of the models where the server cannot read them, of the code that predicts by id."""
+    if not synced and not code:
         return None
     sources: dict[str, tuple[object, str]] = {}
-    for name in served_names(plan):
+    if code:
+        assert uploaded is not None, "the address of the uploaded files"
+        sources[tf_by_id.FOLDER] = (uploaded, tf_by_id.FOLDER)
+    for name in served_names(plan) if synced else ():
         address = _versions(plan, name)[0].storage_uri
         if "://" in address:
             sources[name] = (address.rstrip("/"), "")
         else:
             assert uploaded is not None, "the address of the uploaded files"
             sources[name] = (uploaded, name)
-    return sync.init(plan, sources, MODELS)
+    return sync.init(plan, sources, MODELS, {tf_by_id.FOLDER: tf_by_id.VERSION})
 
 
 def _scattered(plan: Plan) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,9 +34,10 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 ABIS = ("cp312", "abi3", "none")
 
 
-def fetched(store: str, folder: Path) -> Mapping[str, FileContent]:
-    """Name -> wheel of a store's locked set; those that the folder lacks are fetched with pip."""
-    locked = [r for r in rows("wheels.csv") if r["client"] == CLIENTS[store]]
+def fetched(store: str, folder: Path, beside: Collection[str] = ()) -> Mapping[str, FileContent]:
+    """Name -> wheel of a store's locked set; those that the folder lacks are fetched with pip. `beside`: other sets,
+    of what the image lacks."""
+    locked = [r for r in rows("wheels.csv") if r["client"] in (CLIENTS[store], *beside)]
     missing = [r for r in locked if not _right(folder / r["file"], r["sha256"])]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +57,9 @@ def fetched(store: str, folder: Path) -> Mapping[str, FileContent]:
     }
 
 
-def bundle(store: str, folder: Path) -> FileContent:
+def bundle(store: str, folder: Path, beside: Collection[str] = ()) -> FileContent:
     """The set as one file, the same for the same set wherever it is made."""
-    wheels = fetched(store, folder)
+    wheels = fetched(store, folder, beside)
     digest = hashlib.sha256("".join(sorted(w.sha256 for w in wheels.values())).encode()).hexdigest()[:12]
     path = folder / f"{CLIENTS[store]}-{digest}.zip"
     if not path.is_file():

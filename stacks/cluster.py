@@ -77,6 +77,7 @@ def _policies(
         ("servers", "http"): int(own.http),
         ("servers", "grpc"): int(own.grpc),
         ("servers", "metrics"): int(own.metrics),
+        **{("servers", s.name): s.port for s in (given.container.pod.sidecars if given.container.pod else ())},
         ("envoy", "http"): kubernetes_entry.HTTP,
         ("envoy", "grpc"): kubernetes_entry.GRPC,
         ("envoy", "metrics"): kubernetes_entry.METRICS,

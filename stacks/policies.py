@@ -22,6 +22,7 @@ OUTSIDE: Mapping[str, Sequence[str]] = {
     "control_plane": PRIVATE,
     "storage": ANYWHERE,
 }
+OPTIONAL = (("store", "store"), ("servers", "by-id"))  # ports that a stack may lack
 
 
 def default_deny(namespace: str) -> Json:
@@ -40,11 +41,12 @@ def policies(
     ports: Mapping[tuple[str, str], int],
     store_ranges: Sequence[object] = ANYWHERE,
 ) -> Iterator[Json]:
-    """The policies of the roles that the stack has; `ports`: (role, name) -> number. Without one for the store there
-    is none."""
+    """The policies of the roles that the stack has; `ports`: (role, name) -> number. Without one of what a stack need
+    not have there is none."""
     for namespace in (SYSTEM, SERVING):
         yield default_deny(namespace)
-    table = [f for f in flows(cloud) if _of(f, roles) and (f.target != "store" or ("store", f.port) in ports)]
+    absent = [end for end in OPTIONAL if end not in ports]
+    table = [f for f in flows(cloud) if _of(f, roles) and (f.target, f.port) not in absent]
     for role in sorted(roles):
         ingress = [_rule(f, "from", ports, store_ranges) for f in table if f.target == role]
         egress = [_rule(f, "to", ports, store_ranges) for f in table if f.source == role]

@@ -8,6 +8,7 @@ from typing import Any
 from infra.plan import Plan
 from serving import kubernetes, kubernetes_batch, kubernetes_entry, tf_serving, triton_pod
 from serving.container import ContainerSpec
+from serving.triton import Store
 from tests.serving.clouds import BURST, FALLBACK, GPU, SYSTEM, Nodes, cloud_plan, model, tf_plan
 from tests.serving.servers import PROJECT
 
@@ -38,11 +39,17 @@ def plans() -> Iterator[tuple[str, Plan]]:
     yield "gke-tf-gpu", tf_plan(accelerator="l4", scaling="vertical")
     yield "gke-tpu", tf_plan(accelerator="v5e", image="example/tf-serving-tpu:1")
     yield "eks-tf", tf_plan("aws")
+    features = {"keys": 1000, "value_bytes": 256}
+    yield "gke-tf-by-id", tf_plan(feature_store="bigtable", features=features)
+    yield "eks-tf-by-id", tf_plan("aws", feature_store="elasticache", features=features)
 
 
 def container(plan: Plan, number: int = 0, env: dict[str, object] | None = None) -> ContainerSpec:
-    server = triton_pod if plan.spec.server == "triton" else tf_serving
-    return server.pod(plan, plan.pools[number], project=PROJECT, uploaded=UPLOADED, env=env)
+    given = {"project": PROJECT, "uploaded": UPLOADED, "env": env}
+    if plan.spec.server == "triton":
+        return triton_pod.pod(plan, plan.pools[number], **given)
+    store = Store(url="$SLIPWAY_STORE_URL", key_prefix="web:") if tf_serving.by_id(plan) else None
+    return tf_serving.pod(plan, plan.pools[number], **given, store=store)
 
 
 def placements(plan: Plan, number: int) -> Sequence[Nodes]:

@@ -17,7 +17,7 @@ import pytest
 import tritonclient.grpc as grpc
 
 from infra.plan import Plan
-from serving import envoy, kubernetes_batch, kubernetes_entry
+from serving import envoy, kubernetes_batch, kubernetes_entry, tf_by_id
 from tests.serving import manifests
 from tests.serving.buckets import storage
 from tests.serving.clouds import cloud_plan, tf_plan
@@ -25,6 +25,7 @@ from tests.serving.conftest import Stack
 from tests.serving.servers import answers, ask, by_pixels, free_ports, outputs, running, wait_for
 from tests.serving.test_envoy import ENVOY
 from tests.serving.test_scripts import gs_environment, run
+from tests.serving.tf_server import metadata, tensorflow
 
 pytestmark = pytest.mark.real
 
@@ -38,7 +39,7 @@ class Front:
 
 
 @contextmanager
-def front(plan: Plan, servers: tuple[int, int], folder: Path) -> Iterator[Front]:
+def front(plan: Plan, servers: tuple[int, int], folder: Path, by_id: int | None = None) -> Iterator[Front]:
     """The rendered configuration with ports and addresses of this machine, and nothing else changed."""
     http, grpc_port, metrics, admin = free_ports(4)
     container = manifests.container(plan)
@@ -53,6 +54,8 @@ def front(plan: Plan, servers: tuple[int, int], folder: Path) -> Iterator[Front]
         ("0.0.0.0", kubernetes_entry.METRICS): metrics,
         ("127.0.0.1", kubernetes_entry.ADMIN): admin,
     }
+    if by_id is not None:
+        ports[host, tf_by_id.PORT] = by_id
     used: set[tuple[str, int]] = set()
 
     def moved(value: Any) -> Any:
@@ -65,7 +68,8 @@ def front(plan: Plan, servers: tuple[int, int], folder: Path) -> Iterator[Front]
             used.add(key)
             return {"address": "localhost" if key[0] == host else "127.0.0.1", "port_value": ports[key]}
         if set(value) == {"port_value"}:
-            return {"port_value": servers[0]}  # of the health checks
+            of_by_id = value["port_value"] == tf_by_id.PORT and by_id is not None
+            return {"port_value": by_id if of_by_id else servers[0]}  # of the health checks
         return {k: moved(v) for k, v in value.items()}
 
     path = folder / "envoy.json"
@@ -96,6 +100,26 @@ def test_servers_are_found_by_name_over_both_protocols(triton_front: Front, stac
     assert outputs(answer)["label"] == stack.labels[:3].tolist()
     with grpc.InferenceServerClient(f"127.0.0.1:{triton_front.grpc}") as client:
         assert client.is_model_ready("digits")
+
+
+def test_predictions_by_id_go_beside_the_server(tmp_path: Path) -> None:
+    """By their path, with a version or a label too; all others go to TensorFlow Serving itself."""
+    made = tf_plan(feature_store="bigtable", features={"keys": 1000, "value_bytes": 256})
+    with tensorflow() as server, tensorflow() as beside:
+        server.models["digits"] = metadata(pixels=("DT_FLOAT", [-1, 64]))
+        beside.models |= {"/ready": {}, "digits_by_id": {"beside": True}}
+        with front(made, (server.port, server.port), tmp_path, by_id=beside.port) as found:
+            body = {"instances": [[1, 2]]}
+            for words in ("", "/versions/3", "/labels/canary"):
+                path = f"/v1/models/digits_by_id{words}:predict"
+                wait_for(lambda path=path: ask(found.http, path, body)[0] == 200, 10, path)
+                assert ask(found.http, f"/v1/models/digits{words}:predict", body)[0] == 200
+            assert ask(found.http, "/v1/models/digits_by_id") == (200, {"beside": True})
+            assert ask(found.http, "/v1/models/digits_by_id:classify", body)[0] == 200, "as of any model, by its server"
+            for path in ("/ready", "/metrics"):
+                assert ask(found.http, path)[0] == 403
+            assert {p.partition("/digits")[2][:6] for p, _ in beside.asked} == {"_by_id"}
+            assert all("_by_id" not in p or p.endswith(":classify") for p, _ in server.asked)
 
 
 def test_statistics_are_shown_and_the_admin_interface_is_not(triton_front: Front) -> None:

@@ -233,6 +233,12 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (LOCAL, {"pins": {"a/b:1": "sha256:" + 64 * "0"}}, "pins", "means nothing where cloud is local"),
     (GKE, {"pins": {"a/b:1": "ami-01234567"}}, "pins.a/b:1", "ami-01234567 is none of its kind; allowed: sha256:…"),
     (EKS, {"pins": {"a/b:1": "1.2.3"}}, "pins.a/b:1", "'1.2.3'"),
+    (
+        GCE,
+        {"pins": {"projects/a/global/images/family/b": "sha256:" + 64 * "0"}},
+        "pins.projects/a/global/images/family/b",
+        "is none of its kind; allowed: projects/…",
+    ),
     (GKE, {**STORE, "backup_uri": "s3://backups"}, "backup_uri", "s3://backups is not a bucket of cloud gcp"),
     (GKE, {"backup_uri": "gs://backups"}, "backup_uri", "means nothing where feature_store is none"),
     (

@@ -66,7 +66,9 @@ def restore(
     context: typer.Context,
     stack: STACK,
     backup: Annotated[str, typer.Argument(help="Name of an export; else a name or ARN of the cloud's own backup.")],
-    target: Annotated[str, typer.Argument(help="What does not exist yet; by default the stack's own store.")] = "",
+    target: Annotated[
+        str, typer.Argument(help="New for dynamodb, elasticache and valkey, standing for others; else the stack's own.")
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Into the stack's own store.")] = False,
     of: Annotated[str | None, typer.Option(help="The stack whose export it is; by default the same.")] = None,
     yes: YES = False,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
 from cli.errors import CliError
 from cli.stores.aws import asked
-from infra.catalog import Catalog
 
-GB = Decimal(10**9)
 WAIT_S = 3600.0
 EVERY_S = 2.0
 
@@ -45,12 +42,6 @@ def _units(client: Any, about: Mapping[str, Any]) -> dict[str, Any]:
         "read_units_limit": limits["TableMaxReadCapacityUnits"],
         "write_units_limit": limits["TableMaxWriteCapacityUnits"],
     }
-
-
-def month_usd(bytes_: int, catalog: Catalog) -> Decimal | None:
-    """What a backup of so many bytes costs a month."""
-    price = catalog.fee("aws", "dynamodb_on_demand_backup_storage").usd
-    return None if price is None else (bytes_ / GB * price).quantize(Decimal("0.01"))
 
 
 def backup(client: Any, table: str, name: str, tell: Callable[[str], None], pause_s: float = EVERY_S) -> str:

@@ -58,8 +58,8 @@ get STACK ID...` shows entities; `slipway features stats STACK ID...|--from FILE
 is missing, the hit rate of a cache as the servers', times. bigtable, firestore and dynamodb answer here with
 credentials. memorystore and elasticache answer inside the network alone: on Kubernetes these commands start a Job that
 carries their connections (docs/adr/0009) and take it away again; on machines of EC2 Session Manager leads there; on
-Compute Engine a small machine is made for the command, reached by Identity-Aware Proxy, and deleted. A load goes on
-where it was cut off.
+Compute Engine a small machine is made for the command, reached by Identity-Aware Proxy, and deleted. Valkey asks who
+runs the command for the role `roles/memorystore.dbConnectionUser`. A load goes on where it was cut off.
 
 A machine reads the password of its store by itself: from Secret Manager, or the encrypted parameter of Systems
 Manager, with a right to that one secret."""

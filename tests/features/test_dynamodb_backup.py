@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from cli.errors import CliError
-from infra.catalog import load
 
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed (extra `aws`)")
 moto = pytest.importorskip("moto", reason="moto is not installed (extra `test`)")
@@ -95,8 +93,3 @@ def test_a_backup_that_is_still_being_made_is_waited_for(client: Any, monkeypatc
 def test_what_is_not_there_is_said(client: Any) -> None:
     with pytest.raises(CliError, match="not found"):
         dynamodb.status(client, "nobody")
-
-
-def test_a_backup_has_its_price() -> None:
-    """0.10 USD a GB and month: the catalogue's row."""
-    assert dynamodb.month_usd(12 * 10**9, load()) == Decimal("1.20")

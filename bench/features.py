@@ -216,14 +216,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     model = {"name": MODEL, "storage_uri": "serving/samples/digits/digits.onnx", "format": "onnx", "size_mib": 0.2}
     model |= {"max_batch": 64, "profile": {"vcpu": {"base_ms": 0.6, "per_item_ms": 0.03}}}
-    with stack(scaling="vertical", cost="economy", models=[model]) as (project, _):
+    features = {"source": "serving/samples/digits/features.npz", "keys": 1797, "value_bytes": 256}
+    features |= {"on_failure": "default"}  # a look-up that runs out of time is counted, and does not end the run
+    with stack(scaling="vertical", cost="economy", models=[model], features=features) as (project, _):
         server = open_server(project)
         rows = [row for part in args.parts or PARTS for row in PARTS[part](server, args)]
+        late = metric(server.metrics, "slipway_feature_store_errors_total", model=BY_ID)
         server.store.close()
     notes = (
         f"One Triton with max_batch {server.max_batch} and {server.instances} instance(s) of each model, gRPC, one "
         f"batch at a time; {KEYS} ids of 256 bytes; the cache is one an instance, ids stay in it for "
-        f"{facts('features')['cache_ttl_s']} s. Ratio 1.2 = a fifth is added."
+        f"{facts('features')['cache_ttl_s']} s. Ratio 1.2 = a fifth is added. "
+        f"{late:.0f} look-ups ran out of their {facts('features')['deadline_ms']} ms."
     )
     text = rendered("# Look-ups by id on the local stack", rows, notes)
     print(text)

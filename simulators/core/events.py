@@ -192,6 +192,13 @@ def _sold_out(world: World, fault: Fault) -> bool:
     return True
 
 
+def _short(world: World, fault: Fault) -> bool:
+    if not fault.message.isdigit():
+        return False
+    world.quotas[fault.name] = int(fault.message)
+    return True
+
+
 _DO: dict[str, Callable[[World, Fault], bool]] = {
     "spot-reclaimed": _spot,
     "node-lost": _node,
@@ -201,4 +208,5 @@ _DO: dict[str, Callable[[World, Fault], bool]] = {
     "bucket-absent": _absent,
     "image-missing": _no_image,
     "stockout": _sold_out,
+    "quota-short": _short,
 }

@@ -22,7 +22,8 @@ KINDS = {
     "bucket-empty": "the buckets of this name hold nothing",
     "bucket-absent": "the buckets of this name do not exist",
     "image-missing": "no registry has the container images of this name: machines that need one never serve",
-    "stockout": "the cloud has no machine of this type (name) left in the zones of the message (none: in any)",
+    "stockout": "no machine of this type (name; spot:TYPE: as spot) is left in the zones of the message (none: any)",
+    "quota-short": "the quota of this name (as the cloud calls it) is the number of the message",
 }
 EVENTS = frozenset(list(KINDS)[7:])  # what no operation does: `type` and `name` say to whom, before operation `skip`
 THROTTLE_RETRY_S = 30.0  # what the providers' exponential back-off adds up to before it gives up or gets through

@@ -40,6 +40,7 @@ class Machine:
     account: str = ""
     security_groups: frozenset[str] = frozenset()
     disk_gib: int = 0
+    keeps_disk: bool = False  # it outlives the machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,7 @@ def _gce(world: World, given: Properties) -> Machine:
         tags=frozenset(text(t) for t in tags) if isinstance(tags, list) else frozenset(),
         account=text(account.get("email")) if isinstance(account, dict) else "",
         disk_gib=int(number(disk.get("diskSizeGb")) or 0),
+        keeps_disk=any(d.get("autoDelete") is False for d in objects(asked.get("disks"))),
     )  # fmt: skip
 
 
@@ -189,13 +191,15 @@ def _ec2(world: World, given: Properties) -> Machine:
     for interface in objects(asked.get("networkInterfaces")):
         own |= {text(g) for g in _list(interface.get("securityGroups"))}
     market = paths.get(asked, ("instanceMarketOptions", "marketType"))
-    disk = next((number(paths.get(b, ("ebs", "volumeSize"))) for b in objects(asked.get("blockDeviceMappings"))), None)
+    mapped = objects(asked.get("blockDeviceMappings"))
+    disk = next((number(paths.get(b, ("ebs", "volumeSize"))) for b in mapped), None)
     image = text(asked.get("imageId"))
     return Machine(
         cloud="aws", type=type_, template=found.id, told=userdata.read(userdata.decoded(text(asked.get("userData")))),
         accelerator=kind, accelerators=count,
         image=world.answers.get(image, image), spot=market == "spot", security_groups=frozenset(own),
         account=text(paths.get(asked, ("iamInstanceProfile", "name"))), disk_gib=int(disk or 0),
+        keeps_disk=any(text(paths.get(b, ("ebs", "deleteOnTermination"))) == "false" for b in mapped),
     )  # fmt: skip
 
 

@@ -169,6 +169,13 @@ def gone(world: World, thing: Thing, stop: Stop) -> None:
     """A deleted group's machines leave; the balancer was told, or not."""
     if ready := rollout.ready_of(thing):
         rollout.record(world, thing, [Change(at_s=0.0, ready=-ready, stop=stop, why="deleted with its group")])
+    group = groups.of(world, thing)
+    token = "gcp:compute/disk:Disk" if group.cloud == "gcp" else "aws:ebs/volume:Volume"
+    for index in range(group.alive if group.machine.keeps_disk else 0):
+        name = f"{group.name}-{index}"
+        why = f"a disk of a machine of {group.name}: its template does not delete it with the machine"
+        left = Thing(cloud=group.cloud, token=token, id=name, name=name, leak=4, billable=True, why=why)
+        world.things[left.key] = left
 
 
 def last_stop(world: World, thing: Thing) -> Stop:

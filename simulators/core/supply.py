@@ -58,9 +58,11 @@ def _refused(world: World, group: Group, zone: str) -> str:
         return f"The resource 'zones/{zone}/{what}' was not found"
     for rule in world.stockouts:
         wanted, _, where = rule.partition("|")
-        if fnmatchcase(machine.type, wanted) and fnmatchcase(zone, where or "*"):
+        spot = machine.spot or group.spots > 0
+        names = (machine.type, f"spot:{machine.type}") if spot else (machine.type,)
+        if any(fnmatchcase(n, wanted) for n in names) and fnmatchcase(zone, where or "*"):
             if machine.cloud == "aws":
-                kind = "Spot" if machine.spot else "On-Demand"
+                kind = "Spot" if spot else "On-Demand"
                 return (
                     f"Could not launch {kind} Instances. InsufficientInstanceCapacity - We currently do not have "
                     f"sufficient {machine.type} capacity in the Availability Zone you requested ({zone}). "

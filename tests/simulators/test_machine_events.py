@@ -6,7 +6,7 @@ import json
 
 import pytest
 from cloud_driver import CallError
-from machine_site import DEMAND, MIG, READY, ec2, gce, phase, user_data
+from machine_site import COS, DEMAND, MIG, READY, ec2, gce, phase, user_data
 
 from infra.plan import Plan
 from serving import triton_pod, vm
@@ -122,6 +122,31 @@ def test_a_spot_machine_taken_back_serves_on_until_checks_see_it(told: str, lost
     assert found.failed_requests == pytest.approx(100 / 4 * lost_s, abs=1)
     assert all("taken back as a spot machine (30 s notice)" in one.why for one in found.losses)
     assert found.points[-1].ready == 4, "the group makes another"
+
+
+def test_quota_and_stockout_come_from_outside_too() -> None:
+    w = World()
+    s = gce(w)
+    events.apply(w, Fault(kind="quota-short", name="CPUS", message="16"))
+    events.apply(w, Fault(kind="stockout", name="spot:n2-*"))
+    with pytest.raises(CallError, match=r"Quota 'CPUS' exceeded\. Limit: 16\.0"):
+        s.group("a", count=3)
+    plan: Json = {"provisioningModel": "SPOT", "preemptible": True, "automaticRestart": False}
+    with pytest.raises(CallError, match="ZONE_RESOURCE_POOL_EXHAUSTED"):
+        s.group("b", s.template("b", scheduling=plan))
+    events.apply(w, Fault(kind="quota-short", name="CPUS", message="many"))
+    assert any(n.startswith("quota-short: nothing") for n in w.notices)
+
+
+def test_disks_that_outlive_their_machines_are_left() -> None:
+    w = World()
+    s = gce(w)
+    kept: Json = [{"boot": True, "sourceImage": COS, "diskSizeGb": 50, "autoDelete": False}]
+    group = s.group("a", s.template("a", disks=kept), count=2)
+    s.cloud.delete(group)
+    assert [x.why for x in w.leftovers() if x.type.endswith(":Disk")] == [
+        "a disk of a machine of server-a: its template does not delete it with the machine"
+    ] * 2
 
 
 def test_aws_tells_the_balancer_before_a_spot_machine_goes() -> None:

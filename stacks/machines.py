@@ -38,12 +38,14 @@ def build(plan: Plan, *, stack: str, project: Path, past: Past) -> StackOutputs:
     others = standing.beside(plan, digest, past.machines)
     _announce(plan, digest, past)
     site.build()
-    models = None if own.upload is None else site.upload(own.server.assets(own.upload), own.upload.digest)
+    models = own.files(site, kept=any(g.uploaded for g in others))
     kind = registry.store(plan.spec.feature_store)
     store: Store | None = None if kind is None else kind.build(site.ground, plan, past.store)
-    grants = [*reads(plan, models), *((*store.grants, *store.machine_grants) if store else ())]
+    leaving = _leaving(digest, others, past)
+    grants = [*reads(plan, models, leaving), *((*store.grants, *store.machine_grants) if store else ())]
     identity = site.identity(grants)
-    site.prepare(own.ports, _path(plan, digest, others, past), plan.spec.max_request_s)
+    path = standing.shared_path(ready_paths(plan), [ready_paths(p) for p in leaving])
+    site.prepare(own.ports, path, plan.spec.max_request_s)
     texts = own.rendered(site, models, store)
     after = [*identity.after, *(store.after if store else ())]
     boots = own.boots(texts, [*after, *(models.after if models else ())])
@@ -95,6 +97,12 @@ class Wanted:
     def ports(self) -> Mapping[str, int]:
         return self._numbers[self.pools[0].role].ports
 
+    def files(self, site: MachineSite, *, kept: bool) -> ModelFiles | None:
+        """The stack's bucket with what this machine has; `kept`: without anything, as long as old machines read it."""
+        if self.upload is None:
+            return site.upload({}, "") if kept else None
+        return site.upload(self.server.assets(self.upload), self.upload.digest)
+
     def rendered(
         self, site: MachineSite, models: ModelFiles | None, store: Store | None
     ) -> pulumi.Output[dict[str, str]]:
@@ -122,7 +130,8 @@ class Wanted:
 
         def packed(texts: Mapping[str, str]) -> str:
             told = {role: Told(user_data=texts[role], **asdict(n)) for role, n in self._numbers.items()}
-            return standing.pack(Generation(digest=digest, plan=self.plan, told=told))
+            made = Generation(digest=digest, plan=self.plan, told=told, uploaded=self.upload is not None)
+            return standing.pack(made)
 
         return texts.apply(packed)
 
@@ -153,12 +162,12 @@ def _again(
     return [site.group(other.plan, p, other.digest, boots[p.role], identity) for p in named_pools(other.plan)]
 
 
-def _path(plan: Plan, digest: str, others: Sequence[Generation], past: Past) -> str:
-    """The ready path that the entry asks for: one that also answers on what this update takes away at its end."""
-    plans = [g.plan for g in others]
-    if past.plan is not None and past.generation != digest and not plans:
-        plans = [past.plan]
-    return standing.shared_path(ready_paths(plan), [ready_paths(p) for p in plans])
+def _leaving(digest: str, others: Sequence[Generation], past: Past) -> list[Plan]:
+    """Plans of what serves beside the wanted generation during this update, whatever becomes of it at the end: the
+    entry asks for what all of them answer, and all may read their models."""
+    if others or past.plan is None or past.generation == digest:
+        return [g.plan for g in others]
+    return [past.plan]
 
 
 def _when(after: Sequence[pulumi.Resource], value: str) -> pulumi.Output[str]:

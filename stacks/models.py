@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from infra.clouds.site import Grant, ModelFiles
@@ -28,8 +29,9 @@ def absent(site: Looks, plan: Plan, stack: str) -> list[Problem]:
     return found
 
 
-def reads(plan: Plan, models: ModelFiles | None) -> list[Grant]:
-    """Each bucket that a model is read from."""
-    buckets = {m.storage_uri.split("/")[2] for m in plan.models if "://" in m.storage_uri}
+def reads(plan: Plan, models: ModelFiles | None, others: Sequence[Plan] = ()) -> list[Grant]:
+    """Each bucket that a model is read from; `others` are plans whose machines still stand and may start again."""
+    found = [m for p in (plan, *others) for m in p.models]
+    buckets = {m.storage_uri.split("/")[2] for m in found if "://" in m.storage_uri}
     own = [] if models is None else [Grant(kind="read_bucket", target=models.bucket)]
     return [*own, *(Grant(kind="read_bucket", target=b) for b in sorted(buckets))]

@@ -39,6 +39,7 @@ class Generation:
     digest: str
     plan: Plan
     told: Mapping[str, Told]  # by role of the pool
+    uploaded: bool = False  # its files are in the stack's own bucket
 
 
 def digest(plan: Plan, texts: Sequence[str], images: Sequence[str], uploaded: str = "") -> str:
@@ -54,6 +55,7 @@ def pack(generation: Generation) -> str:
         "digest": generation.digest,
         "plan": generation.plan.to_json(),
         "told": {role: asdict(told) for role, told in generation.told.items()},
+        "uploaded": generation.uploaded,
     }
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
@@ -67,6 +69,7 @@ def unpack(record: str) -> Generation:
             digest=plain["digest"],
             plan=Plan.from_json(plain["plan"]),
             told={role: Told(**told) for role, told in plain["told"].items()},
+            uploaded=plain["uploaded"],
         )
     except (SpecError, ValueError, KeyError, TypeError, OSError, EOFError) as e:
         raise ValueError(f"the record of a generation of machines cannot be read: {e}") from e

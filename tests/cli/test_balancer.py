@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from cli import balancer, lifecycle
-from cli.engines.base import Command, Deployment, OnEvent, Outcome
+from cli.engines.base import Command, Deployment, Event, OnEvent, Outcome
 from cli.errors import CliError
 from cli.project import find
 from cli.session import Session
+from infra.plan import transition
+from stacks.past import announcement
 from stacks.standing import Generation, pack
 from tests.plan.stacks import plan
 
@@ -172,3 +174,25 @@ def test_an_up_that_retires_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
         lifecycle.may_retire(session(HALF)[0], TALL)
     lifecycle.may_retire(session(HALF)[0], WIDE)  # it goes back: nothing is retired
     lifecycle.may_retire(session(WHOLE)[0], TALL)
+
+
+@dataclass
+class Talking(Engine):
+    """One whose program says what it is about to do, as the command has done before."""
+
+    def run(self, command: Command, stack: str, config: Mapping[str, str], on_event: OnEvent) -> Outcome:
+        for text in (announcement(transition(WIDE, TALL)), "something else"):
+            on_event(Event(kind="message", text=f"{text}\n"))
+        return Outcome(ok=True)
+
+
+def test_the_transition_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints it before it asks, and the program says it to whoever runs Pulumi: a person reads it once."""
+    engine = Talking(outputs=[{"plan": WIDE.to_json(), "generation": OLD, "machines": [pack(BEFORE)]}])
+    now = Session(project=find(ROOT), stack="gce-gpu", engine=engine)
+    told = lifecycle.say_transition(now, TALL)
+    lifecycle.run(now, "up", told=told)
+    said = capsys.readouterr().out
+    assert said.count(f"serving {TALL.generation}") == 1
+    assert said.count("in two updates") == 1
+    assert "something else" in said

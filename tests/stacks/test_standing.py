@@ -28,7 +28,7 @@ def plan(stack: str = "gce-gpu", **changes: object) -> Plan:
 
 
 def generation(digest: str, of: Plan) -> Generation:
-    return Generation(digest=digest, plan=of, told={"base": TOLD})
+    return Generation(digest=digest, plan=of, told={"base": TOLD}, uploaded=True)
 
 
 GCE = plan()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,8 +70,14 @@ def machine_identity(here: Here, role: str, grants: Sequence[Grant]) -> MachineI
 
 
 def _all(here: Here, role: str, account: serviceaccount.Account, grants: Sequence[Grant]) -> Iterator[pulumi.Resource]:
-    for i, grant in enumerate(grants):
-        name = f"{role}-{i}"
+    """Named by what each is for, not by its place: one that moved would be made anew and then taken away under its old
+    name, and two members with one role on one thing are one member to Google."""
+    seen: Counter[str] = Counter()
+    for grant in grants:
+        own = f"-{grant.target}" if isinstance(grant.target, str) and not grant.bind else ""
+        name = f"{role}-{grant.kind.replace('_', '-')}{own}"
+        seen[name] += 1
+        name = f"{name}-{seen[name]}" if seen[name] > 1 else name
         if grant.bind:
             yield from grant.bind(name, account.member)
         else:

@@ -32,6 +32,9 @@ def back_up(session: Session) -> None:
             "what was loaded into it, and nothing else. To fix: leave --backup out",
             USAGE,
         )
+    if spec.feature_store == "none":
+        session.say("no store: nothing to back up")
+        return
     name = notes.get("destroy") or f"destroy-{keep.today()}"
     keep.folder(spec, session.stack, name)  # says at once where there is no backup_uri
     rows = resources(session.engine.export(session.stack))

@@ -44,8 +44,7 @@ def status(job: Job) -> dict[str, Any]:
 def backup(job: Job) -> dict[str, Any]:
     """One file in the backup's folder. Reads and writes go on meanwhile, on a basic instance more slowly."""
     folder, api = job.need_folder(), client(redis_v1.CloudRedisClient, job)
-    writer = api.get_instance(name=job.resource).persistence_iam_identity or "the instance's own identity"
-    fix = f"let {writer} write objects of gs://{folder.uri.split('/')[2]}, then the same command"
+    fix = f"let {_identity(api, job.resource)} write objects of gs://{folder.uri.split('/')[2]}, then the same command"
     if not _is_there(folder):  # an object is there when it is whole
         _job(api, job, "export", lambda: api.export_instance(name=job.resource, output_config=_output(folder)), fix=fix)
     if not _is_there(folder):
@@ -74,7 +73,8 @@ def restore(job: Job) -> dict[str, Any]:
         )
     into = job.resource.rpartition("/")[0] + "/" + job.target if job.target else job.resource
     source = redis_v1.InputConfig(gcs_source=redis_v1.GcsSource(uri=f"{folder.uri}/{FILE}"))
-    _job(api, job, "import", lambda: api.import_instance(name=into, input_config=source), into)
+    fix = f"let {_identity(api, into)} read objects of gs://{folder.uri.split('/')[2]}, then the same command"
+    _job(api, job, "import", lambda: api.import_instance(name=into, input_config=source), into, fix)
     return {"into": into}
 
 
@@ -136,6 +136,11 @@ def _job(api: Any, job: Job, what: str, start: Any, target: str = "", fix: str =
     parent = job.resource.rpartition("/instances/")[0]
     running = of_target(api, parent, redis_v1.OperationMetadata, target or job.resource, what)
     return finished(api, job, what, start, running=running, fix=fix)
+
+
+def _identity(api: Any, instance: str) -> str:
+    """Who reads and writes buckets for it."""
+    return str(api.get_instance(name=instance).persistence_iam_identity) or "the instance's own identity"
 
 
 def _is_there(folder: Folder) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,11 +58,32 @@ class Folder:
 
     @contextmanager
     def opened(self, key: str) -> Iterator[IO[bytes]]:
-        """An object's content, on disk while it is read: a backup may be larger than this machine's memory."""
-        with tempfile.TemporaryFile() as file:
-            self.bucket.read(key, file)
-            file.seek(0)
-            yield file
+        """An object's content as it comes: a backup may be larger than this machine's memory and disk."""
+        reading, writing = os.pipe()
+        faults: list[Exception] = []
+
+        def pour() -> None:
+            try:
+                with os.fdopen(writing, "wb") as into:
+                    self.bucket.read(key, into)
+            except BrokenPipeError:
+                pass  # the reader has seen enough
+            except Exception as e:  # told by the reader's side, below
+                faults.append(e)
+
+        thread = threading.Thread(target=pour, daemon=True)
+        thread.start()
+        try:
+            with os.fdopen(reading, "rb", buffering=1 << 20) as file:
+                yield file
+        except CliError:
+            thread.join()
+            if faults:  # what came was cut off because of this
+                raise faults[0] from None
+            raise
+        thread.join()
+        if faults:
+            raise faults[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,20 @@ def test_a_damaged_export_is_no_backup(account: Any, table: Any, tmp_path: Path)
         dynamodb_export.counted(job).check("there")
 
 
+def test_a_file_comes_in_pieces_and_its_fault_is_told(account: Any, tmp_path: Path) -> None:
+    """More than a pipe and a part of a download hold; and an object that is not there is no file that was cut off."""
+    content = bytes(range(256)) * 80_000
+    account("s3").put_object(Bucket=BUCKET, Key="slipway/dev/one/large", Body=content)
+    folder = job_of(account, tmp_path).need_folder()
+    with folder.opened("slipway/dev/one/large") as file:
+        assert file.read(1000) == content[:1000]
+        assert file.read() == content[1000:]
+    with folder.opened("slipway/dev/one/large") as file:
+        file.read(10)
+    with pytest.raises(CliError, match=r"404|Not Found|NoSuchKey"), folder.opened("slipway/dev/one/none") as file:
+        raise CliError("cut off") if not file.read() else AssertionError
+
+
 def test_an_export_into_no_bucket_says_so(account: Any, table: Any, tmp_path: Path) -> None:
     bucket = S3(BUCKET, tmp_path / "u.json", account("s3"))
     folder = Folder(uri="s3://nowhere/dev/one", bucket=bucket, prefix="dev/one/")

@@ -33,6 +33,11 @@ def names(plan: Plan) -> dict[str, Callable[[], str]]:
 
         for parameter in {boot(pool).parameter for pool in plan.pools}:
             found[parameter] = _boot(parameter, plan.spec.region)
+    if plan.spec.cloud == "gcp" and plan.spec.shape == "vm":
+        from infra.clouds.gcp.boot import image as family
+
+        for name in {family(pool) for pool in plan.pools}:
+            found[name] = _family(name)
     return found
 
 
@@ -59,6 +64,15 @@ def look(plan: Plan, *, update: bool) -> Looked:
 
 def _image(image: str) -> Callable[[], str]:
     return lambda: registry.digest(image)
+
+
+def _family(name: str) -> Callable[[], str]:
+    def read() -> str:
+        from cli.pins.families import asking, newest
+
+        return newest(name, asking())
+
+    return read
 
 
 def _boot(parameter: str, region: str) -> Callable[[], str]:

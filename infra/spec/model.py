@@ -221,9 +221,13 @@ class Spec:
     )
     pins: Mapping[str, str] = key(
         MapOf(
-            name=Text(pattern=r"[-a-zA-Z0-9._/:]{3,300}", form="an image's name or a parameter", sample="example/a:1"),
+            name=Text(
+                pattern=r"[-a-zA-Z0-9._/:]{3,300}",
+                form="an image's name, a parameter or a family",
+                sample="example/a:1",
+            ),
             item=Text(
-                pattern=r"sha256:[0-9a-f]{64}|ami-[0-9a-f]{8,17}",
+                pattern=r"sha256:[0-9a-f]{64}|ami-[0-9a-f]{8,17}|projects/[-a-z0-9]+/global/images/[-a-z0-9]+",
                 form="sha256:digest or an image's id",
                 sample="sha256:" + 64 * "0",
             ),

@@ -233,3 +233,41 @@ def test_a_boot_image_is_what_its_parameter_holds(monkeypatch: pytest.MonkeyPatc
             image_id("/slipway/text", "us-east-1")
         with pytest.raises(PinError, match="cannot be read in eu-west-1"):
             image_id("/slipway/image", "eu-west-1")
+
+
+FAMILY = "projects/cos-cloud/global/images/family/cos-125-lts"
+
+
+def test_a_family_of_google_is_pinned_to_its_newest_image() -> None:
+    """And machines of the plan then start from that one, in a generation of their own."""
+    from cli.pins.families import newest
+    from cli.pins.look import names
+
+    asked: list[str] = []
+
+    def get(url: str) -> tuple[int, Any]:
+        asked.append(url)
+        return 200, {"selfLink": "https://www.googleapis.com/compute/v1/projects/cos-cloud/global/images/cos-125-1-2"}
+
+    image = newest(FAMILY, get)
+    assert image == "projects/cos-cloud/global/images/cos-125-1-2"
+    assert asked == [f"https://compute.googleapis.com/compute/v1/{FAMILY}"]
+    loose = plan(shape="vm")
+    assert FAMILY in names(loose)
+    assert FAMILY not in names(plan()), "nodes of a cluster are GKE's"
+    assert plan(shape="vm", pins={FAMILY: image}).generation != loose.generation
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((403, {"error": {"message": "no"}}), "answers 403.*To fix"),
+        ((200, {"selfLink": "https://www.googleapis.com/compute/v1/projects/p/zones/a"}), "no image's address"),
+        ((200, "<html>"), "no image's address"),
+    ],
+)
+def test_a_family_that_is_not_read_is_not_pinned(answer: tuple[int, Any], said: str) -> None:
+    from cli.pins.families import newest
+
+    with pytest.raises(PinError, match=said):
+        newest(FAMILY, lambda url: answer)

@@ -39,6 +39,7 @@ GROUP = "compute/regionInstanceGroupManager:RegionInstanceGroupManager"
 SCALER = "compute/regionAutoscaler:RegionAutoscaler"
 CHECK = "compute/regionHealthCheck:RegionHealthCheck"
 BACKEND = "compute/regionBackendService:RegionBackendService"
+COS, PINNED = "projects/cos-cloud/global/images/family/cos-125-lts", "projects/cos-cloud/global/images/cos-125-1-2-3"
 OF_A_GENERATION = {f"gcp:{kind}" for kind in (TEMPLATE, GROUP, SCALER, CHECK)}
 SPOT: Mapping[str, object] = {"cost": "balanced", "scaling": "horizontal", "budget_usd_per_month": None}
 WIDE = worked("gce-gpu", **SPOT)
@@ -135,7 +136,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def public(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     site = project(tmp_path_factory.mktemp("public"))
-    assert changed(site.go("up", worked("gce-cpu", **PUBLIC)))
+    assert changed(site.go("up", worked("gce-cpu", **PUBLIC, pins={COS: PINNED})))
     return site.resources()
 
 
@@ -343,8 +344,13 @@ def test_on_demand_machines_stand_in_for_spot_ones_only_where_the_mode_says_so()
     assert spot <= more * standing.node_rps < spot + standing.node_rps, "as many as carry the same, of another machine"
 
 
+@pytest.mark.slow
+def test_what_slipway_pinned_is_what_machines_boot_from(public: list[dict[str, Any]]) -> None:
+    assert {t["disks"][0]["sourceImage"] for t in of(public, TEMPLATE).values()} == {PINNED}
+
+
 def test_what_machines_boot_from_depends_on_their_kind() -> None:
     (gpu, *_), (tpu, *_) = planned("gce-gpu").pools, planned("gce-tpu").pools
-    assert "cos-cloud" in image(gpu)
+    assert image(gpu) == COS
     assert disk_type(gpu) == "pd-balanced"
     assert image(tpu) != image(gpu)

@@ -12,7 +12,7 @@ def is_tpu(pool: Pool) -> bool:
 
 def image(pool: Pool) -> str:
     """Container-Optimized OS; on TPU machines Google's Ubuntu with their drivers. A family: each machine takes the
-    newest image of it when it is made, and no template changes by that."""
+    newest image of it when it is made, and no template changes by that; `slipway pin` holds it."""
     return text("tpu_image" if is_tpu(pool) else "cos_image")
 
 

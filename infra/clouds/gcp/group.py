@@ -32,7 +32,7 @@ def group(
     """Everything comes from the arguments, nothing from the stack's present plan: an old generation is declared again
     from what was recorded of it, and must then be the same."""
     after = [*identity.after, *boot.after, *rules, net.nat]  # rights, what it reads, who may ask it, the way to images
-    described = template(here, net, pool, generation, boot, identity)
+    described = template(here, net, plan, pool, generation, boot, identity)
     made = _manager(here, plan, pool, generation, boot, described, after)
     scaled = _autoscaler(here, plan, pool, generation, boot, made)
     return ServingGroup(

@@ -11,7 +11,7 @@ from infra.clouds.gcp.boot import disk_type, image, is_tpu
 from infra.clouds.gcp.here import SCOPE, Here
 from infra.clouds.gcp.network import Network
 from infra.clouds.machine_site import Boot, MachineIdentity
-from infra.plan import Pool
+from infra.plan import Plan, Pool
 
 TAG = "servers"
 # Nobody logs in: operators come through IAP by IAM, and the serial console is read, not typed into.
@@ -31,7 +31,7 @@ FINAL = (
 
 
 def template(
-    here: Here, net: Network, pool: Pool, generation: str, boot: Boot, identity: MachineIdentity
+    here: Here, net: Network, plan: Plan, pool: Pool, generation: str, boot: Boot, identity: MachineIdentity
 ) -> compute.InstanceTemplate:
     role = f"{pool.role}-{generation}"
     labels = {**here.labels(pool.role), "slipway-generation": generation}
@@ -44,7 +44,7 @@ def template(
             compute.InstanceTemplateDiskArgs(
                 boot=True,
                 auto_delete=True,
-                source_image=image(pool),
+                source_image=plan.spec.pins.get(image(pool), image(pool)),
                 disk_size_gb=pool.disk_gib,
                 disk_type=disk_type(pool),
                 labels=labels,

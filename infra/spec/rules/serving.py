@@ -5,6 +5,8 @@ from __future__ import annotations
 from infra.spec.model import Spec
 from infra.spec.rules.registry import EKS, GKE, SLIPWAY, TF_SERVING, TRITON, Found, no, problem, rule, to
 
+FAMILY = "/global/images/family/"  # in the name of a family of Google's boot images
+
 
 @rule("Triton has no TPU backend.", TRITON)
 def triton_has_no_tpu(spec: Spec) -> Found:
@@ -58,9 +60,9 @@ def local_has_no_pins(spec: Spec) -> Found:
 @rule("An image has a digest, a boot image an id.", SLIPWAY)
 def pins_are_of_their_kind(spec: Spec) -> Found:
     for name, value in spec.pins.items():
-        if name.startswith("/") != value.startswith("ami-"):
-            kind = "ami-…" if name.startswith("/") else "sha256:…"
-            yield problem(("pins", name), f"{value} is none of its kind", allowed=(kind,), fix=no("pins", name))
+        kind = "ami-" if name.startswith("/") else "projects/" if FAMILY in name else "sha256:"
+        if not value.startswith(kind):
+            yield problem(("pins", name), f"{value} is none of its kind", allowed=(f"{kind}…",), fix=no("pins", name))
 
 
 @rule("A machine type fixes the processor of the plan.", SLIPWAY)

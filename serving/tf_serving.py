@@ -68,20 +68,12 @@ def pod(
     env: Mapping[str, object] | None = None,
     store: Store | None = None,
 ) -> ContainerSpec:
-    """The server of one pool; `uploaded` is the address of what `uploads` named, text or a resource's output.
-
-    With a store, whose code is in `uploaded`, predictions by id are served by a second container.
-    """
+    """The server of one pool; `uploaded` is the address of what `uploads` named, text or a resource's output. With a
+    store, whose code is in `uploaded`, predictions by id are served by a second container."""
     synced = _synced(plan)
     init = _init(plan, uploaded, synced, code=store is not None)
     beside = _beside(plan, store, env or {})
-    size_mib = math.ceil(sum(m.size_mib for m in plan.models))
-    numbers, shape = facts("tf-serving"), facts("pod")
-    startup_s = numbers["startup_s"] + size_mib / numbers["load_mib_per_s"]
-    folders = {
-        "/tmp": Folder(mib=shape["temporary_mib"]),
-        **({MODELS: Folder(mib=2 * size_mib + shape["temporary_mib"])} if init else {}),
-    }
+    startup_s, folders, margin_s = _startup_s(plan), _folders(plan, init), facts("pod")["stop_margin_s"]
     last = plan.models[-1].name
     ready, live = ready_path(last), f"/v1/models/{last}"
     # It has no handler for SIGTERM: what is under way ends while it still serves, and then it is killed.
@@ -99,14 +91,14 @@ def pod(
         live_path=live,
         metrics_path=METRICS_PATH,
         startup_s=startup_s,
-        stop_timeout_s=shape["stop_margin_s"],
+        stop_timeout_s=margin_s,
         shm_mib=0,
         pod=Pod(
             image=server_image(plan, pool),
-            resources=_without(pod_shape.resources(pool, sum(f.mib for f in folders.values())), beside),
+            resources=_without(pod_shape.resources(pool, pod_shape.disk_mib(folders)), beside),
             **pod_shape.checks(plan, ready=ready, live=live, own_s=startup_s),
             pre_stop_s=pre_stop,
-            grace_s=pre_stop + shape["stop_margin_s"],
+            grace_s=pre_stop + margin_s,
             config_path=CONFIG,
             config={**_config(plan, pool, synced=synced), **(sync.files() if init else {})},
             folders=folders,
@@ -116,6 +108,21 @@ def pod(
             ready_within_s=pod_shape.ready_within_s(plan),
         ),
     )
+
+
+def _startup_s(plan: Plan) -> float:
+    numbers = facts("tf-serving")
+    return numbers["startup_s"] + _size_mib(plan) / numbers["load_mib_per_s"]
+
+
+def _folders(plan: Plan, init: Init | None) -> dict[str, Folder]:
+    spare = facts("pod")["temporary_mib"]
+    copied = {MODELS: Folder(mib=2 * _size_mib(plan) + spare)} if init else {}
+    return {"/tmp": Folder(mib=spare), **copied}
+
+
+def _size_mib(plan: Plan) -> int:
+    return math.ceil(sum(m.size_mib for m in plan.models))
 
 
 def served_names(plan: Plan) -> tuple[str, ...]:

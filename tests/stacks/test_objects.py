@@ -146,7 +146,8 @@ def test_every_row_opens_both_ends_and_nothing_else_is_open(name: str) -> None:
     assert denied == {p["metadata"]["namespace"] for p in found}
     ends = 0
     for flow in flows(plan.spec.cloud):
-        ends += (flow.source in PODS) + (flow.target in PODS)
+        if (flow.target, flow.port) != ("servers", "by-id"):  # Triton looks up by itself
+            ends += (flow.source in PODS) + (flow.target in PODS)
     assert ends == len(list(rules(plan))), "as many rules as the table has ends that are pods"
     for policy, way, rule in rules(plan):
         assert len(rule["ports"]) == 1

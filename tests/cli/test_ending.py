@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -121,6 +126,45 @@ def test_a_backup_that_is_not_whole_destroys_nothing(stack: Command, aws: Any, m
     said = stack("destroy", "dev", "--backup", "--yes")
     assert said.code == OK, said.err
     assert f"s3://backups/kept/dev/{noted['destroy']}" in said.out, "the next run goes on with the same backup"
+
+
+def test_a_killed_destroy_goes_on_with_the_same_backup(
+    stack: Command, aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 of the command and its own process while the cloud exports; nothing is destroyed, nothing begun twice."""
+    from moto.dynamodb.models.table_export import TableExport
+
+    let_it_end, real = threading.Event(), TableExport.run
+
+    def held(export: Any) -> None:
+        let_it_end.wait(60)
+        real(export)
+
+    monkeypatch.setattr(TableExport, "run", held)
+    client = aws("dynamodb", region_name="us-east-1")
+    arn = client.describe_table(TableName="dev-store")["Table"]["TableArn"]
+    command = [sys.executable, "-c", "from cli.main import main; main()", "--project", str(stack.folder)]
+    with subprocess.Popen(
+        [*command, "destroy", "dev", "--backup", "--yes"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "IN_PROGRESS" in line:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert not [c for c in stack.calls() if c[0] == "destroy"]
+    let_it_end.set()
+    kept = destroyed(stack, aws, monkeypatch)
+    said = stack("destroy", "dev", "--backup", "--yes")
+    assert said.code == OK, said.err
+    assert "was begun before" in said.out
+    assert len(client.list_exports(TableArn=arn)["ExportSummaries"]) == 1
+    assert [k for k in kept if k.endswith("/slipway.json")]
 
 
 def test_what_a_destroy_leaves_in_the_account_fails_it(stack: Command, aws: Any) -> None:

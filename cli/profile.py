@@ -14,9 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from cli.configfile import write_text
 from cli.errors import FAILED, USAGE, CliError
-from cli.profilefile import with_profile
 from cli.session import JSON, STACK, begin, print_json
 from cli.wire import to_json
 
@@ -216,6 +214,9 @@ def profile_command(
 
 def keep(path: Path, model: str, timings: Sequence[Timing], line: Fit, numbers: Mapping[str, float]) -> None:
     """Writes the profile, unless other work on this machine is what was measured."""
+    from cli.configfile import write_text
+    from cli.profilefile import with_profile
+
     spread = max(t.spread for t in timings)
     if max(spread, line.worst) > DISTURBED:
         raise CliError(

@@ -110,6 +110,11 @@ class Check:
         return self.interval_s * self.healthy
 
     @property
+    def refused_s(self) -> float:
+        """Until it leaves out a machine that refuses it; no answer at all takes a time-out more."""
+        return self.interval_s * self.unhealthy
+
+    @property
     def misses_s(self) -> float:
         return self.interval_s * self.unhealthy + self.timeout_s
 

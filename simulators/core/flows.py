@@ -41,6 +41,7 @@ class Serving:
     seen_s: dict[str, float] = field(default_factory=dict)  # key of a group of machines -> until a balancer uses one
     joins_s: dict[str, float] = field(default_factory=dict)  # ... and until it uses a group that it is given
     lost_s: dict[str, float] = field(default_factory=dict)  # ... and until it leaves out a dead one
+    refused_s: dict[str, float] = field(default_factory=dict)  # ... and until it leaves out one that refuses its checks
     flows: list[Flow] = field(default_factory=list)
 
     def says(self, source: object, target: object, port: object, why: str) -> bool:

@@ -35,6 +35,7 @@ def into(world: World, entry: Entry, thing: Thing, found: Serving) -> None:
     found.seen_s[thing.key] = max(found.seen_s.get(thing.key, 0.0), place.check.sees_s)
     found.joins_s[thing.key] = found.seen_s[thing.key] + programmed
     found.lost_s[thing.key] = max(found.lost_s.get(thing.key, 0.0), place.check.misses_s)
+    found.refused_s[thing.key] = max(found.refused_s.get(thing.key, 0.0), place.check.refused_s)
     if not why or reached:
         found.cut.pop(thing.key, None)
     else:

@@ -38,6 +38,7 @@ class Call:
     inputs: Properties | None = None
     timeout: float = 0.0
     ignored: tuple[str, ...] = ()  # paths of ignore_changes: what is there stays
+    recorded: Properties | None = None  # of an update: what the state holds, against which a provider sees changes
 
 
 class KilledError(Exception):
@@ -177,6 +178,8 @@ def _ready(world: World, target: Target, call: Call, cluster: Thing | None, befo
         drain = kubernetes.pool_changed(world, before, thing)
         return Made(id=made.id, outputs=made.outputs, seconds=made.seconds + drain)
     if thing is not None and thing.token in GROUPS:
+        if before is not None and "minSize" in (call.recorded or {}):
+            before.inputs = {**before.inputs, "minSize": (call.recorded or {})["minSize"]}
         settled = machines.made(world, before, thing, made.seconds, call.timeout)
         thing.not_ready, seconds = settled.reason, made.seconds + settled.seconds
         return Made(id=made.id, outputs=thing.outputs, seconds=seconds, not_ready=settled.reason)

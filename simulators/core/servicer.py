@@ -120,7 +120,7 @@ class Simulator(pg.ResourceProviderServicer):
             return p.UpdateResponse(properties=to_struct({**from_struct(request.olds), **inputs}))
         call = Call(
             op="update", token=token, urn=request.urn, id=request.id, inputs=inputs, timeout=request.timeout,
-            ignored=tuple(request.ignoreChanges),
+            ignored=tuple(request.ignoreChanges), recorded=from_struct(request.olds),
         )  # fmt: skip
         made = self._run(call, context)
         return p.UpdateResponse(properties=to_struct(made.outputs))

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from simulators.core import flows, kubernetes, lifecycle, paths, peers, side_flows
+from simulators.core import flows, kubernetes, lags, lifecycle, paths, peers, side_flows
 from simulators.core.effects import CLUSTERS
 from simulators.core.flows import Flow, Serving
+from simulators.core.lags import Delays
 from simulators.core.values import plain_properties
 from simulators.core.world import Entry, Operation, PodEvent, Thing, World
 
@@ -75,27 +76,6 @@ class _Shift:
     leaves: str = ""  # name of a workload that is deleted: its pods serve until they are let go
 
 
-@dataclass(kw_only=True)
-class _Delays:
-    """Balancers look at machines: how long until one is used, or a dead one is not; `since`: when a group's count."""
-
-    seen_s: dict[str, float] = field(default_factory=dict)
-    lost_s: dict[str, float] = field(default_factory=dict)
-    since: dict[str, float] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)
-
-    def learn(self, path: Serving) -> None:
-        self.seen_s |= path.seen_s
-        self.lost_s |= path.lost_s
-        self.known = set(path.servers)
-
-    def joined(self, path: Serving, at: float) -> list[float]:
-        """Seconds until the balancer uses the groups that it has from now on."""
-        fresh = {k: s for k, s in path.joins_s.items() if k not in self.known}
-        self.since |= {k: at + s for k, s in fresh.items()}
-        return list(fresh.values())
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Blind:
     """Requests that go to pods which are gone and not yet forgotten."""
@@ -120,7 +100,7 @@ def capacity(world: World, steps: Sequence[Operation], demand: Demand) -> Capaci
     blind: list[_Blind] = []
     ready: dict[str, int] = {}
     changed = world.changes()
-    delays = _Delays()
+    delays = Delays()
     delays.learn(before)
     for step in sorted(steps, key=lambda s: s.start_s if s.op == "delete" else s.end_s):
         _replay(there, changed.get(step.seq, ()))
@@ -182,19 +162,20 @@ def lag_s(world: World, workload: str) -> tuple[float, float]:
     return lag, max(d if (d := peers.detects_s(p)) is not None else float("inf") for p in proxies)
 
 
-def _pod(world: World, event: PodEvent, at: float, delays: _Delays, shifts: list[_Shift], blind: list[_Blind]) -> None:
+def _pod(world: World, event: PodEvent, at: float, delays: Delays, shifts: list[_Shift], blind: list[_Blind]) -> None:
     lag, detected = lag_s(world, event.workload)
     detected = delays.lost_s.get(event.workload, detected)
     if event.ready > 0:
         used = delays.seen_s.get(event.workload, lag)
         shifts.append(_Shift(at_s=at + used, key=event.workload, ready=event.ready))
         return
-    lag = lag if event.told else detected
+    if not event.told:  # one that is to go refuses checks while it serves on; a dead one says nothing
+        lag = delays.refused_s.get(event.workload, detected) if event.grace_s > 0 else detected
     alive = at + min(event.lingers_s, event.grace_s)  # a negative one: it died before anybody saw it
     shifts.append(_Shift(at_s=min(at + lag, alive), key=event.workload, ready=event.ready))
     name, left_out = event.workload.rpartition("|")[2], min(at + lag, alive + detected)
     if alive < left_out:
-        why = _why(event, name, left_out - alive, left_out == at + lag, event.workload in delays.seen_s)
+        why = lags.why(event, name, left_out - alive, left_out == at + lag, event.workload in delays.seen_s)
         blind.append(_Blind(start_s=alive, end_s=left_out, key=event.workload, pods=-event.ready, why=why))
     if event.exit_s and event.grace_s < event.lingers_s + event.exit_s:
         told = (
@@ -203,19 +184,6 @@ def _pod(world: World, event: PodEvent, at: float, delays: _Delays, shifts: list
         )
         if told not in world.notices:
             world.notices.append(told)
-
-
-def _why(event: PodEvent, name: str, seconds: float, discovered: bool, machine: bool) -> str:
-    if machine:
-        return (
-            f"{name.rpartition('/')[2]}: a machine that is {event.why or 'gone'} stops answering {seconds:.0f} s "
-            f"before the load balancer leaves it out: it serves on for {max(event.lingers_s, 0.0):.0f} s"
-        )
-    return (
-        f"{name}: a pod that is {event.why or 'gone'} stops answering {seconds:.0f} s before "
-        f"{'discovery lets it go' if discovered else 'health checks leave it out'}: "
-        f"preStop keeps it for {max(event.lingers_s, 0.0):.0f} s, grace is {event.grace_s:.0f} s"
-    )
 
 
 @dataclass(kw_only=True)

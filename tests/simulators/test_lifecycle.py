@@ -267,7 +267,8 @@ def test_fault_killed_leaves_the_thing_in_the_cloud(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_fault_is_tested_here() -> None:
-    text = Path(__file__).read_text() + Path(__file__).with_name("test_events.py").read_text()
+    others = ("test_events.py", "test_machine_events.py")
+    text = "".join(p.read_text() for p in (Path(__file__), *map(Path(__file__).with_name, others)))
     assert [k for k in KINDS if f'kind="{k}"' not in text and f'"{k}"' not in text] == []
 
 

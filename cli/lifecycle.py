@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli import plans
-from cli.engines.base import Command, Event, Outcome, pending
+from cli.engines.base import Command, Event, Outcome, unsettled
 from cli.errors import REFUSED, USAGE, CliError
 from cli.progress import Progress, counted
 from cli.session import Session, print_json
@@ -65,7 +65,7 @@ def say_transition(session: Session, plan: Plan) -> str:
 
 def settle(session: Session) -> None:
     """Ends what an interrupted run left pending; silent when there is nothing."""
-    if pending(session.engine.export(session.stack)):
+    if unsettled(session.engine.export(session.stack)):
         for line in session.engine.settle(session.stack):
             session.say(f"settled: {line}")
 

@@ -3,12 +3,12 @@
 Works on a deployment of either engine, in plain text (`pulumi stack export --show-secrets`). A cut-off create is looked
 up by an id that is composed from the resource's inputs (a row of IDS for each package or type), or by the plugin's own
 function `<package>:index:locate`; what is found is imported, what is not there was never made. Types with neither
-stay open and are reported.
+stay open and are reported. What was made and not waited for to its end is waited for again by the next update.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,11 @@ from engine.values import Props, plain_props
 IDS = {  # package or type -> the input that is its id
     "slipway": "name",
 }
+# Types whose provider waits for them when it makes them, and later only where a field changes: after a create that
+# failed or was cut off the next update would take them as ready. With this value on record the field changes.
+AWAITED: Mapping[str, tuple[str, int]] = {
+    "aws:autoscaling/group:Group": ("minSize", 0),  # terraform-provider-aws, internal/service/autoscaling/group.go
+}
 
 
 class Asked(Protocol):
@@ -39,7 +44,7 @@ ClientFor = Callable[[str], Asked]
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """outcome: imported, never made, updated, gone, still there, dropped, not known."""
+    """outcome: imported, never made, updated, gone, still there, dropped, not known; or not ready."""
 
     operation: str
     urn: str
@@ -68,11 +73,31 @@ def settle_deployment(
         report.append(settled)
         if settled.outcome == "not known":
             left.append(operation)
+    imported = {s.urn for s in report if s.outcome == "imported"}
+    mine = [r for r in rows if not r.get("delete")]
+    report += [_wait_again(r) for r in mine if _unready(r) or (r["urn"] in imported and r["type"] in AWAITED)]
     body["resources"] = [compact(r) for r in rows]
     body.pop("pending_operations", None)
     if left:
         body["pending_operations"] = left
     return {**deployment, "deployment": sealed(body, None)}, tuple(report)
+
+
+def unready(resources: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether something was made that did not become ready and that the next update would not wait for."""
+    return any(_unready(r) for r in resources if not r.get("delete"))
+
+
+def _unready(row: Mapping[str, Any]) -> bool:
+    field, value = AWAITED.get(row["type"], ("", 0))
+    return bool(field and row.get("initErrors")) and (row.get("inputs") or {}).get(field) != value
+
+
+def _wait_again(row: Row) -> Settled:
+    field, value = AWAITED[row["type"]]
+    row["inputs"] = {**row.get("inputs", {}), field: value}
+    row["outputs"] = {**row.get("outputs", {}), field: value}
+    return Settled(operation="creating", urn=row["urn"], outcome="not ready", detail="the next update waits for it")
 
 
 def _settle(operation: Op, rows: list[Row], client_for: ClientFor) -> Settled:
@@ -151,7 +176,7 @@ def _changed(kind: str, row: Row, rows: list[Row], client: Asked) -> tuple[str, 
 
 def settle_state(state: State, client_for: ClientFor) -> tuple[str, ...]:
     """The same for a stack of the embedded engine, written down at once."""
-    if not state.operations():
+    if not state.operations() and not unready(state.rows()):
         return ()
     settled, report = settle_deployment(state.deployment(show_secrets=True), client_for)
     state.replace(settled["deployment"])

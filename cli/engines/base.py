@@ -85,6 +85,13 @@ def pending(deployment: Deployment | None) -> list[dict[str, Any]]:
     return list(found)
 
 
+def unsettled(deployment: Deployment | None) -> bool:
+    """Whether settling has something to do."""
+    from engine.settlement import unready
+
+    return bool(pending(deployment)) or unready(resources(deployment))
+
+
 def outputs(deployment: Deployment | None) -> dict[str, Any]:
     """The stack's outputs as its last update recorded them."""
     for resource in ((deployment or {}).get("deployment") or {}).get("resources") or []:

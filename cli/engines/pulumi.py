@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cli.configfile import overridden
-from cli.engines.base import Command, Deployment, Event, OnEvent, Outcome, outputs, pending
+from cli.engines.base import Command, Deployment, Event, OnEvent, Outcome, outputs, unsettled
 from cli.errors import FAILED, INTERRUPTED, LOCKED, USAGE, CliError
 from cli.project import Project
 
@@ -78,7 +78,7 @@ class PulumiEngine:
 
     def settle(self, stack: str) -> list[str]:
         """Pulumi itself would make an interrupted create a second time; the providers know what became of it."""
-        if not pending(self.export(stack)):
+        if not unsettled(self.export(stack)):
             return []
         from engine.settlement import clients, settle_deployment
 

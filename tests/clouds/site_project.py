@@ -35,6 +35,7 @@ class SiteProject:
     name: str
     folder: Path
     world: World = field(default_factory=World)
+    settle: bool = False  # before each run, as the command does and Pulumi alone does not
 
     def __post_init__(self) -> None:
         shutil.copytree(HERE / self.name, self.folder / "project")
@@ -51,6 +52,7 @@ class SiteProject:
                 providers=providers(self.world),
                 env={"PULUMI_CONFIG_PASSPHRASE": ""},
                 warm=True,
+                settle=self.settle and command != "preview",
             )
         )
 

@@ -204,8 +204,19 @@ def _run(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _servers(session: Session) -> dict[str, float] | None:
-    """What the servers' own caches did, where their metrics can be read from here."""
-    from cli.features.served import counters
+    """What the servers' own caches did, where their metrics can be read from here; else the reason is said."""
+    from cli.features.served import counters, rated
 
-    addresses = [str(u) for u in session.outputs().get("url_metrics") or ()]
-    return counters(addresses) if addresses else None
+    outputs = session.outputs()
+    addresses = [str(u) for u in outputs.get("url_metrics") or ()]
+    if addresses:
+        return counters(addresses)
+    if not outputs.get("kubeconfig_command"):
+        return None
+    from cli.features import cluster
+
+    try:
+        return rated(cluster.counters(str(outputs["kubeconfig_command"])))
+    except CliError as e:
+        session.say(f"the servers' own hit rate was not read: {e.problems[0]}")
+        return None

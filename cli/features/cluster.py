@@ -10,18 +10,21 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from cli.errors import USAGE, CliError
-from infra.plan.flows import SERVING
+from infra.plan.flows import SERVING, SYSTEM
 from serving.kubernetes import SERVER
 from serving.kubernetes_relay import NAME, PORT, relay
 
 READY_S = 180
+PROMETHEUS, PROMETHEUS_PORT = "prometheus-server", 9090
+COUNTERS = 'sum by (__name__) ({__name__=~"slipway_feature_.+_total"})'
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")  # where a store has its address
 VARIABLES = {"SLIPWAY_STORE_PASSWORD": "password", "SLIPWAY_STORE_CA": "ca"}
 FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
@@ -39,11 +42,9 @@ def relayed(
             "To fix: install kubectl",
             USAGE,
         )
-    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
-        env = {**os.environ, "KUBECONFIG": str(Path(folder) / "kubeconfig")}
-        _run(shlex.split(command), env)
+    with _access(command) as env:
         found = _secrets(env)
-        parts, name = urlsplit(url), f"{NAME}-{random.token_hex(4)}"
+        parts, name = urllib.parse.urlsplit(url), f"{NAME}-{random.token_hex(4)}"
         host, port = str(parts.hostname), parts.port or 6379
         objects = relay(stack=stack, name=name, image=image, host=host, port=port, ranges=PRIVATE)
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
@@ -51,11 +52,35 @@ def relayed(
         try:
             _kubectl(env, "apply", "-f", "-", given=items)
             _ready(env, name)
-            with _forwarded(env, name) as here:
+            with _forwarded(env, SERVING, f"job/{name}", PORT) as here:
                 tell(f"relay {name}: 127.0.0.1:{here} reaches {host}:{port}")
                 yield here, found
         finally:
             _kubectl(env, "delete", "-f", "-", "--ignore-not-found", "--wait=false", given=items)
+
+
+@contextmanager
+def _access(command: str) -> Iterator[dict[str, str]]:
+    """The environment of `kubectl`, with a kubeconfig of its own."""
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        env = {**os.environ, "KUBECONFIG": str(Path(folder) / "kubeconfig")}
+        _run(shlex.split(command), env)
+        yield env
+
+
+def counters(command: str) -> dict[str, float]:
+    """What the look-ups of all servers counted, as Prometheus has it: names without their prefix."""
+    with _access(command) as env, _forwarded(env, SYSTEM, f"service/{PROMETHEUS}", PROMETHEUS_PORT) as here:
+        asked = urllib.parse.urlencode({"query": COUNTERS})
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{here}/api/v1/query?{asked}", timeout=30) as answer:
+                said = json.load(answer)
+        except OSError as e:
+            raise CliError(f"Prometheus does not answer: {e}") from e
+    return {
+        row["metric"]["__name__"].removeprefix("slipway_feature_").removesuffix("_total"): float(row["value"][1])
+        for row in said["data"]["result"]
+    }
 
 
 def _secrets(env: Mapping[str, str]) -> dict[str, str]:
@@ -95,8 +120,8 @@ def _ready(env: Mapping[str, str], name: str) -> None:
 
 
 @contextmanager
-def _forwarded(env: Mapping[str, str], name: str) -> Iterator[int]:
-    command = ["kubectl", "-n", SERVING, "port-forward", "--address", "127.0.0.1", f"job/{name}", f":{PORT}"]
+def _forwarded(env: Mapping[str, str], namespace: str, target: str, port: int) -> Iterator[int]:
+    command = ["kubectl", "-n", namespace, "port-forward", "--address", "127.0.0.1", target, f":{port}"]
     with subprocess.Popen(
         command, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 LINE = re.compile(r"^slipway_feature_(\w+)_total(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
 TIMEOUT_S = 5
@@ -22,5 +22,11 @@ def counters(addresses: Sequence[str]) -> dict[str, float]:
             continue  # a server that is away: `slipway status` says so
         for name, value in LINE.findall(text):
             found[name] = found.get(name, 0.0) + float(value)
-    asked = found.get("cache_hits", 0.0) + found.get("cache_misses", 0.0)
-    return {**found, "hit_rate": round(found["cache_hits"] / asked, 4)} if asked else found
+    return rated(found)
+
+
+def rated(found: Mapping[str, float]) -> dict[str, float]:
+    """With the hit rate of the servers' caches, where they were asked."""
+    hits = found.get("cache_hits", 0.0)
+    asked = hits + found.get("cache_misses", 0.0)
+    return {**found, "hit_rate": round(hits / asked, 4)} if asked else dict(found)

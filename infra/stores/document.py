@@ -55,11 +55,12 @@ than the store was ever sized for are refused, as by `up`.
 
 `slipway features load|verify STACK [FILE]` write an .npz file's entities and look each of them up; `slipway features
 get STACK ID...` shows entities; `slipway features stats STACK ID...|--from FILE` says how a stream of ids fares: what
-is missing, the hit rate of a cache as the servers', times. bigtable, firestore and dynamodb answer here with
-credentials. memorystore and elasticache answer inside the network alone: on Kubernetes these commands start a Job that
-carries their connections (docs/adr/0009) and take it away again; on machines of EC2 Session Manager leads there; on
-Compute Engine a small machine is made for the command, reached by Identity-Aware Proxy, and deleted. Valkey asks who
-runs the command for the role `roles/memorystore.dbConnectionUser`. A load goes on where it was cut off.
+is missing, the hit rate of a cache as the servers', times, and what the servers' own caches counted. bigtable,
+firestore and dynamodb answer here with credentials. memorystore and elasticache answer inside the network alone: on
+Kubernetes these commands start a Job that carries their connections (docs/adr/0009) and take it away again; on machines
+of EC2 Session Manager leads there; on Compute Engine a small machine is made for the command, reached by Identity-Aware
+Proxy, and deleted. Valkey asks who runs the command for the role `roles/memorystore.dbConnectionUser`. A load goes on
+where it was cut off.
 
 A machine reads the password of its store by itself: from Secret Manager, or the encrypted parameter of Systems
 Manager, with a right to that one secret."""

@@ -21,6 +21,9 @@ elif "wait" in words:
         sys.exit("error: timed out waiting for the condition")
 elif "get" in words:
     print((here / f"{words[words.index('get') + 1]}.json").read_text())
+elif "service/prometheus-server" in words:
+    print(f"Forwarding from 127.0.0.1:{os.environ['FAKE_PROMETHEUS']} -> 9090", flush=True)
+    time.sleep(60)
 elif "port-forward" in words:
     job = next(i for i in json.loads((here / "applied.json").read_text())["items"] if i["kind"] == "Job")
     container = job["spec"]["template"]["spec"]["containers"][0]

@@ -11,15 +11,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import kubernetes_validate
 import numpy as np
 import pytest
 
 from cli.errors import CliError
-from cli.features import cluster, one_shot
+from cli.features import cluster, one_shot, served
 from serving.kubernetes_relay import relay
 from tests.serving.contract import RedisPlace
 
@@ -183,6 +185,46 @@ def test_a_relay_that_finds_no_machine_says_why(kubernetes: Path) -> None:
     ):
         raise AssertionError("not reached")
     assert not (kubernetes / "applied.json").exists()
+
+
+def test_what_servers_publish_is_summed(tmp_path: Path) -> None:
+    """Each server's own text, as Triton writes it; one that is away is left out."""
+    lines = (
+        "# HELP slipway_feature_cache_hits_total Look-ups answered by the cache inside the server",
+        'slipway_feature_cache_hits_total{model="digits_by_id",version="1"} 30',
+        'slipway_feature_cache_misses_total{model="digits_by_id",version="1"} 10',
+        "nv_inference_count 7",
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    addresses = [*(f"file://{tmp_path}/{n}" for n in ("one", "two")), "http://127.0.0.1:1/metrics"]
+    assert served.counters(addresses) == {"cache_hits": 60.0, "cache_misses": 20.0, "hit_rate": 0.75}
+
+
+def test_what_the_servers_counted_comes_from_prometheus(kubernetes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    counts = {"slipway_feature_cache_hits_total": "75", "slipway_feature_cache_misses_total": "25"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(unquote_plus(self.path))
+            rows = [{"metric": {"__name__": k}, "value": [1.0, v]} for k, v in counts.items()]
+            raw = json.dumps({"status": "success", "data": {"resultType": "vector", "result": rows}}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        monkeypatch.setenv("FAKE_PROMETHEUS", str(server.server_port))
+        found = served.rated(cluster.counters("get-credentials dev"))
+        server.shutdown()
+    assert found == {"cache_hits": 75.0, "cache_misses": 25.0, "hit_rate": 0.75}
+    assert asked == [f"/api/v1/query?query={cluster.COUNTERS}"]
 
 
 def test_without_kubectl_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

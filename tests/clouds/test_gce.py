@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,9 @@ def test_the_private_entry_balances_requests_and_passes_grpc_on(private: list[di
     backends = of(private, BACKEND)
     assert "backends" not in backends["entry-refused"]
     assert {b["balancingMode"] for b in backends["entry-http"]["backends"]} == {"RATE"}
+    for rate in (b["maxRatePerInstance"] for b in backends["entry-http"]["backends"]):
+        (kept,) = struct.unpack("f", struct.pack("f", rate))
+        assert float(f"{kept:.7g}") == rate, "Google keeps 32 bits, and every preview would see a change"
     assert {b["balancingMode"] for b in backends["entry-grpc"]["backends"]} == {"CONNECTION"}
     assert len(backends["entry-http"]["backends"]) == len(of(private, GROUP)) == 2
     (routes,) = of(private, "compute/regionUrlMap:RegionUrlMap").values()

@@ -120,6 +120,7 @@ def _member(group: ServingGroup, read: bool) -> compute.RegionBackendServiceBack
     return member(
         group=group.address,
         balancing_mode="RATE",
-        max_rate_per_instance=group.max_rps_per_machine,
+        # Google keeps it as a float of 32 bits: with more digits what it gives back would differ in every preview
+        max_rate_per_instance=float(f"{group.max_rps_per_machine:.5g}"),
         capacity_scaler=1.0,
     )

@@ -222,6 +222,7 @@ def _sidecar(pod: Pod, sidecar: Sidecar) -> Json:
         "env": environment(sidecar.env),
         "ports": [{"name": sidecar.name, "containerPort": sidecar.port, "protocol": "TCP"}],
         "resources": {"requests": dict(amounts), "limits": dict(amounts)},
+        "startupProbe": check(sidecar.startup),
         "readinessProbe": check(sidecar.readiness),
         "livenessProbe": check(sidecar.liveness),
         "lifecycle": {"preStop": {"sleep": {"seconds": pod.pre_stop_s}}},

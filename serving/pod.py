@@ -65,6 +65,7 @@ class Sidecar:
     port: int
     env: Mapping[str, object]
     resources: Resources
+    startup: Check
     readiness: Check
     liveness: Check
 

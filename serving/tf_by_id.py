@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,8 @@ def sidecar(
         port=PORT,
         env={"HOME": "/tmp", "SLIPWAY_BY_ID": json.dumps(settings, sort_keys=True), **region, **env},
         resources=Resources(cpu_milli=numbers["cpu_milli"], memory_mib=numbers["memory_mib"], disk_mib=0),
+        # it unpacks its client first; how long the models take is the readiness' matter
+        startup=replace(live, failures=math.ceil(plan.serving.startup_budget_s / live.period_s)),
         readiness=replace(live, path=READY, failures=shape["readiness_failures"]),
         liveness=live,
     )

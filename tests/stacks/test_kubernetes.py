@@ -126,15 +126,19 @@ def test_servers_and_models(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stack", ["gke-cpu", "eks-cpu"])
-def test_predictions_by_id_bring_the_stores_client(stack: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stack", "change"),
+    [("gke-cpu", {}), ("eks-cpu", {}), ("gke-cpu", {"server": "tf-serving", "models": SAVEDMODEL})],
+    ids=["gke-cpu", "eks-cpu", "beside tf-serving"],
+)
+def test_predictions_by_id_bring_the_stores_client(stack: str, change: dict[str, object], tmp_path: Path) -> None:
     """Its packages and the code beside the model are objects of the stack's bucket, the same at every run."""
     wheels = tmp_path / "wheels"
     try:
-        fetched("memorystore" if stack == "gke-cpu" else "dynamodb", wheels)
+        fetched("memorystore" if stack == "gke-cpu" else "dynamodb", wheels, ("numpy",) if change else ())
     except SpecError as e:
         pytest.skip(f"packages cannot be had here: {e}")
-    life = Life(stack=stack, folder=tmp_path / "state", wheels=str(wheels))
+    life = Life(stack=stack, folder=tmp_path / "state", always=change, wheels=str(wheels))
     done(life.go("up", WIDE))
     objects = [n for n in life.resources() if "ucketObject" in n and "_by_id" in n]
     assert any("wheels" in n for n in objects)

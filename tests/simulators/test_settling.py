@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cloud_driver import aws, gke, node_pool
+from machine_site import ec2, gce
 
 from simulators.core import locate, tables
 from simulators.core.values import Json
@@ -107,3 +108,30 @@ def test_by_id_fields_and_tags() -> None:
     assert ask(cloud, "aws:ec2/subnet:Subnet", inputs=asked) == {"id": subnet.id}
     cloud.create("aws:ec2/vpc:Vpc", "w", {"cidrBlock": "10.0.0.0/16", "tags": {"slipway-role": "network"}})
     assert ask(cloud, "aws:ec2/vpc:Vpc", **tagged) == {"unknown": True}, "two bear the tag"  # type: ignore[arg-type]
+
+
+def test_everything_of_a_machine_stack_is_found_again() -> None:
+    """Templates, groups, autoscalers, routes, target groups, rules, profiles, secrets: by id or by fields."""
+    world = World()
+    google = gce(world)
+    group = google.group("a", waitForInstances=False)
+    google.enter(group)
+    google.scaler(group)
+    secret = google.cloud.create(
+        "gcp:secretmanager/secret:Secret", "word", {"secretId": "word", "replication": {"auto": {}}}
+    )
+    google.cloud.create(
+        "gcp:secretmanager/secretVersion:SecretVersion", "word", {"secret": secret.id, "secretData": "x"}
+    )
+    amazon = ec2(world)
+    amazon.group("a", waitForCapacityTimeout="0")
+    role: Json = {"name": "servers", "assumeRolePolicy": '{"Version": "2012-10-17", "Statement": []}'}
+    amazon.cloud.create("aws:iam/role:Role", "servers", role)
+    profile: Json = {"name": "servers", "role": "servers"}
+    amazon.cloud.create("aws:iam/instanceProfile:InstanceProfile", "servers", profile)
+    word: Json = {"name": "word", "type": "SecureString", "value": "x"}
+    amazon.cloud.create("aws:ssm/parameter:Parameter", "word", word)
+    for site in (google, amazon):
+        for made in site.cloud.made.values():
+            if made.token != "aws:ec2/vpc:Vpc":  # by its tags, which these have not
+                assert ask(site.cloud, made.token, inputs=made.inputs) == {"id": made.id}, made.urn

@@ -140,7 +140,11 @@ healthy() {
   curl --silent --fail --max-time 5 --output /dev/null "$READY_URL"
 }
 
+# Of the container, or of docker where it could not even start one (a device that is not there).
 last_words() {
+  error=$(docker inspect --format '{{.State.Error}}' "slipway-$NAME" 2>/dev/null || :)
+  [ -z "$error" ] || echo "$error"
+  [ -z "$error" ] || return 0
   docker logs --tail 200 "slipway-$NAME" >"$RUN/$NAME.words" 2>&1 || :
   grep 'cannot start' "$RUN/$NAME.words" || tail -n 1 "$RUN/$NAME.words"
 }

@@ -60,6 +60,9 @@ def run(words: list[str]) -> int:
         sys.exit(f"the name {name} is taken")
     if image not in (STATE / "images").read_text().split():
         sys.exit(f"{image} was not pulled")
+    if (STATE / "start-error").exists():  # as for a device that is not there
+        record.write_text(json.dumps({"error": (STATE / "start-error").read_text()}))
+        return 125
     command = [replaced(w, mounts) for w in (*flags["--entrypoint"], *arguments)]
     command[0] = {"python3": sys.executable}.get(command[0], command[0])
     given = {n: os.environ[n] for n in flags.get("--env", ())}
@@ -116,6 +119,8 @@ def main(words: list[str]) -> int:
             return stop(name)
         case ["logs", "--tail", _, name]:
             sys.stdout.write((STATE / f"{name}.log").read_text())
+        case ["inspect", "--format", "{{.State.Error}}", name]:
+            print(json.loads((STATE / f"{name}.json").read_text()).get("error", ""))
         case ["rm", "--force", name]:
             (STATE / f"{name}.json").unlink(missing_ok=True)
             (STATE / f"{name}.log").unlink(missing_ok=True)

@@ -82,8 +82,9 @@ class Machine:
             yield process
         finally:
             for path in (self.folder / "docker").glob("slipway-*.json"):
+                record = json.loads(path.read_text())  # without a process where it could not be started
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(json.loads(path.read_text())["pid"], signal.SIGKILL)
+                    os.killpg(record.get("pid", process.pid), signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)

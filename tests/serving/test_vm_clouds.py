@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -111,6 +112,16 @@ def test_own_registries_are_entered_and_others_left(google: Cloud, amazon: Cloud
 def test_amazons_notice_ends_the_watch(amazon: Cloud, metadata: dict[str, str], said: str) -> None:
     amazon.metadata |= metadata
     assert run("vm_aws.py", "watch", env=amazon_environment(amazon)).stdout.strip() == said
+
+
+def test_the_machines_own_python_understands_its_script() -> None:
+    """3.9 on Amazon Linux 2023; the standard library alone."""
+    tree = ast.parse((sync.SCRIPTS / "vm_aws.py").read_text(), feature_version=(3, 9))
+    imported = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    named = {a.name for n in imported if isinstance(n, ast.Import) for a in n.names}
+    named |= {n.module or "" for n in imported if isinstance(n, ast.ImportFrom)}
+    assert {n.partition(".")[0] for n in named} <= set(sys.stdlib_module_names)
+    assert "datetime.UTC" not in (sync.SCRIPTS / "vm_aws.py").read_text(), "since 3.11"
 
 
 def test_no_notice_is_none(amazon: Cloud) -> None:

@@ -108,6 +108,19 @@ def _ask_until(port: int, pixels: npt.NDArray[np.float32], end: threading.Event,
         time.sleep(0.02)
 
 
+def test_a_container_that_cannot_start_is_told(machine: tuple[Machine, int]) -> None:
+    """In docker's own words: a device that is not there, a flag that it does not know."""
+    made, _ = machine
+    assert made.step(UNIT, "ExecStartPre").returncode == 0
+    (made.folder / "docker/start-error").write_text("could not select device driver with capabilities: [[gpu]]")
+    with made.main(UNIT) as process:
+        assert process.wait(10) == 125
+        ready = made.step(UNIT, "ExecStartPost", process.pid)
+    assert ready.returncode == 1
+    said = "slipway: cannot start: the server ended: could not select device driver with capabilities: [[gpu]]"
+    assert said in made.said("console").splitlines()
+
+
 def test_a_model_that_does_not_load_is_told_on_the_console(machine: tuple[Machine, int]) -> None:
     """The unit fails with the server's own reason; the ports stay closed; the next try waits."""
     made, port = machine

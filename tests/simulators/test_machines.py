@@ -24,7 +24,7 @@ from simulators.core.world import World
 for _package in ("pulumi_gcp", "pulumi_aws", "botocore"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra `simulators`)")
 
-START = 35 + 180 + 45  # boot of Container-Optimized OS, image and start of Triton: rows of boots.csv and images.csv
+START = 25 + 180 + 45  # boot of Container-Optimized OS, image and start of Triton: rows of boots.csv and images.csv
 
 
 def gpu_template(s: Gce, told: str, **more: Json) -> Properties:
@@ -111,7 +111,7 @@ def test_a_gpu_needs_its_driver_and_its_device() -> None:
 
 def test_auto_healing_that_does_not_wait_makes_machines_anew_for_ever() -> None:
     s = gce(World())
-    with pytest.raises(CallError, match="initialDelaySec is 60 s and a start takes 260 s") as failed:
+    with pytest.raises(CallError, match="initialDelaySec is 60 s and a start takes 250 s") as failed:
         s.group("a", delay=60)
     assert "each machine is made anew before it serves" in str(failed.value)
     s.group("b", delay=300)

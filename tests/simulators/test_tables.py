@@ -48,7 +48,8 @@ def _zones(region: str) -> set[str]:
 def test_every_row_of_machines_has_a_source() -> None:
     known = {r["key"] for r in tables.rows("sources")}
     for name in ("attachments", "boots", "held", "limits", "servers", "zones"):
-        assert {r["source"] for r in tables.rows(name)} <= known, name
+        rows = tables.rows(name)
+        assert {r[c] for r in rows for c in r if c in ("source", "driver_source")} <= known, name
     assert all(
         any(fnmatchcase("x", r["image"]) for r in tables.rows("boots") if r["cloud"] == c) for c in ("gcp", "aws")
     )

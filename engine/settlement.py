@@ -8,7 +8,7 @@ stay open and are reported. What was made and not waited for to its end is waite
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,7 @@ def settle_deployment(
         if settled.outcome == "not known":
             left.append(operation)
     imported = {s.urn for s in report if s.outcome == "imported"}
-    mine = [r for r in rows if not r.get("delete")]
-    report += [_wait_again(r) for r in mine if _unready(r) or (r["urn"] in imported and r["type"] in AWAITED)]
+    report += [_wait_again(r) for r in _unfinished(rows, imported)]
     body["resources"] = [compact(r) for r in rows]
     body.pop("pending_operations", None)
     if left:
@@ -85,12 +84,17 @@ def settle_deployment(
 
 def unready(resources: Sequence[Mapping[str, Any]]) -> bool:
     """Whether something was made that did not become ready and that the next update would not wait for."""
-    return any(_unready(r) for r in resources if not r.get("delete"))
+    return bool(list(_unfinished([cast(Row, r) for r in resources], ())))
 
 
-def _unready(row: Mapping[str, Any]) -> bool:
-    field, value = AWAITED.get(row["type"], ("", 0))
-    return bool(field and row.get("initErrors")) and (row.get("inputs") or {}).get(field) != value
+def _unfinished(rows: Sequence[Row], imported: Collection[str]) -> Iterator[Row]:
+    """What others were made after stood once: an autoscaler may have moved it since, and nobody waits for a number."""
+    needed = {urn for row in rows for urn in needs(row)}
+    for row in rows:
+        field, value = AWAITED.get(row["type"], ("", 0))
+        late = field and (row.get("initErrors") or row["urn"] in imported) and not row.get("delete")
+        if late and row["urn"] not in needed and (row.get("inputs") or {}).get(field) != value:
+            yield row
 
 
 def _wait_again(row: Row) -> Settled:

@@ -93,6 +93,26 @@ def test_machines_that_do_not_start_leave_the_old_ones_serving(tmp_path: Path) -
     assert asked(site.resources()) == before
 
 
+@pytest.mark.slow
+def test_another_least_number_is_another_group(tmp_path: Path) -> None:
+    """In place the provider would wait for the number that was first wanted, which the autoscaler has moved since.
+    Another largest one is an update."""
+    site, serving = project(tmp_path), {"cost": "performance", "scaling": "horizontal", "budget_usd_per_month": None}
+    loads = ((3000, 9000), (3000, 12000), (6000, 12000))  # mean, peak
+    specs = [worked("ec2-cpu", **serving, load={"mean_rps": m, "peak_rps": p, "burst_cv": 1.5}) for m, p in loads]
+    plans = [make_plan(parse(s), Kinds(), load()) for s in specs]
+    assert len({p.generation for p in plans}) == 1
+    assert set(changed(site.go("up", specs[0]))) == {"create"}
+    more = site.go("up", specs[1])
+    assert {s.urn.split("::")[2] for s in more.steps if s.op == "update"} >= {f"aws:{GROUP}"}
+    assert set(changed(more)) == {"update"}
+    steadier = site.go("up", specs[2])
+    assert {s.urn.split("::")[2] for s in steadier.steps if s.op == "create"} >= {f"aws:{GROUP}"}
+    assert f"aws:{GROUP}" not in {s.urn.split("::")[2] for s in steadier.steps if s.op in ("update", "replace")}
+    (group,) = of(site.resources(), GROUP).values()
+    assert group["minSize"] == plans[2].pools[0].min_nodes
+
+
 def _functions() -> dict[str, Any]:
     from simulators.core import invokes
 
@@ -153,8 +173,8 @@ def test_spot_is_a_group_of_its_own_and_on_demand_stands_in(private: list[dict[s
     assert shared["onDemandBaseCapacity"] == shared["onDemandPercentageAboveBaseCapacity"] == 0
     assert (base["capacityRebalance"], burst["capacityRebalance"]) == (False, True)
     assert base["maxSize"] >= base["minSize"] + burst["maxSize"]
-    target = {n.rpartition("-")[0]: p["targetTrackingConfiguration"]["targetValue"] for n, p in policies.items()}
-    assert target["base-requests"] > target["burst-requests"], "it grows only where spot has not come"
+    target = {n[:13]: p["targetTrackingConfiguration"]["targetValue"] for n, p in policies.items()}
+    assert target["base-requests"] > target["burst-request"], "it grows only where spot has not come"
 
 
 def test_dear_machines_that_start_slowly_stand_by(private: list[dict[str, Any]], public: list[dict[str, Any]]) -> None:

@@ -38,6 +38,13 @@ def test_a_group_that_did_not_become_ready_is_waited_for_again() -> None:
     assert settled(made) == ([made], [])
 
 
+def test_a_group_that_was_finished_once_is_left_to_its_autoscaler() -> None:
+    """What scales it was made after it: an update that failed later is no reason to wait for the first number."""
+    late = row("late", initErrors=["tags were throttled"])
+    policy = row("policy", "aws:autoscaling/policy:Policy", dependencies=[late["urn"]])
+    assert settled(late, policy) == ([late, policy], [])
+
+
 def test_what_is_to_be_deleted_is_waited_for_by_nobody() -> None:
     (gone,), said = settled(row("gone", initErrors=["timeout"], delete=True))
     assert (gone["inputs"]["minSize"], said) == (2, [])

@@ -18,7 +18,7 @@ from infra.clouds.aws.network import Network
 from infra.clouds.machine_site import Boot, MachineIdentity, ServingGroup
 from infra.plan import Plan, Pool
 from infra.plan.facts import fact
-from infra.plan.groups import prepares, scaling
+from infra.plan.groups import Scaling, prepares, scaling
 
 DRAIN, START = "drain", "start"  # lifecycle hooks
 PARTS = ("instance", "volume", "network-interface")
@@ -39,14 +39,15 @@ class Ground:
 def serving_group(
     ground: Ground, plan: Plan, pool: Pool, generation: str, boot: Boot, image: Image, image_id: pulumi.Output[str]
 ) -> ServingGroup:
-    here, logical = ground.here, f"{pool.role}-{generation}"
+    here, bounds = ground.here, scaling(plan, pool)
     template = _template(ground, pool, generation, boot, image, image_id)
-    bounds = scaling(plan, pool)
     spot = pool.capacity_type == "spot"
     moves, prepared = bounds.least < bounds.most, prepares(plan.spec, pool)
+    mark = _mark(generation, bounds, prepared)
+    logical = f"{pool.role}-{mark}"
     made = aws.autoscaling.Group(
         logical,
-        name=here.name("autoscaling/group:Group", pool.role, generation),
+        name=here.name("autoscaling/group:Group", pool.role, mark),
         min_size=bounds.least,
         max_size=bounds.most,
         desired_capacity=bounds.start,
@@ -77,7 +78,7 @@ def serving_group(
         ],
         opts=_options(ground, boot, moves),
     )
-    policies = machine_scaling.policies(ground.here, ground.door, made, pool, generation, bounds) if moves else ()
+    policies = machine_scaling.policies(ground.here, ground.door, made, pool, mark, bounds) if moves else ()
     return ServingGroup(
         generation=generation,
         role=pool.role,
@@ -87,11 +88,21 @@ def serving_group(
     )
 
 
+def _mark(generation: str, bounds: Scaling, prepared: bool) -> str:
+    """The generation, and what makes another group of it. On an update of the least size the provider waits for exactly
+    the wanted number, which an autoscaler has moved meanwhile (terraform-provider-aws, issue 5241); and the hooks of
+    a group with machines that stand by are given to it when it is made, and never later."""
+    if bounds.least == bounds.most:
+        return generation
+    return "-".join([generation, str(bounds.least), *(["warm"] if prepared else [])])
+
+
 def _options(ground: Ground, boot: Boot, moves: bool) -> pulumi.ResourceOptions:
     """It needs a way out for images and models, rights, an entry that sends requests, and what the caller names. It
     goes when the balancer has drained its machines, and then they themselves."""
     before = (*ground.net.routes, *ground.after, *ground.identity.after, *ground.door.after, *boot.after)
-    ignore = ("desiredCapacity",) if moves else ()
+    # hooks belong to the making of a group: with others it would be made anew, under a name that it still has
+    ignore = ("initialLifecycleHooks", *(["desiredCapacity"] if moves else []))
     return ground.here.on(*before, ignore=ignore, slow_delete=True, drain_s=2 * boot.drain_s)
 
 

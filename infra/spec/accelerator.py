@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 GPUS = ("t4", "l4", "a10g", "l40s", "a100-40", "a100-80", "h100")
 # Single-host slices, chips -> topology: one machine, no placement policy. Larger ones span machines and cannot be
-# scaled one by one. Source: docs.cloud.google.com/tpu/docs/v6e and v5e tables, as of 2026-08-20.
-TPU_TOPOLOGIES = {1: "1x1", 4: "2x2", 8: "2x4"}
-TPUS = ("v5e", "v6e")
+# scaled one by one. The number counts chips; in Google's own v5p-8 it counts cores.
+# Source: docs.cloud.google.com/tpu/docs/v6e, v5p and v5e tables, as of 2026-08-20.
+SLICES = {
+    "v5e": {1: "1x1", 4: "2x2", 8: "2x4"},
+    "v5p": {4: "2x2x1"},
+    "v6e": {1: "1x1", 4: "2x2", 8: "2x4"},
+}
+TPUS = tuple(SLICES)
 NAMES = ("none", *GPUS, *TPUS, "auto")
-WORDS = (*NAMES, *(f"{g}x{n}" for g in GPUS for n in (2, 4, 8)), *(f"{t}-{n}" for t in TPUS for n in TPU_TOPOLOGIES))
+WORDS = (*NAMES, *(f"{g}x{n}" for g in GPUS for n in (2, 4, 8)), *(f"{t}-{n}" for t in TPUS for n in SLICES[t]))
 LISTED = (*NAMES, "l4x2 for two a machine", "v6e-4 for a slice of four chips")
 
 
@@ -32,7 +37,8 @@ class Accelerator:
 
     @property
     def topology(self) -> str | None:
-        return TPU_TOPOLOGIES[self.count or 1] if self.is_tpu else None
+        slices = SLICES.get(self.name)
+        return slices[self.count or min(slices)] if slices else None
 
     def __str__(self) -> str:
         if self.count is None:
@@ -51,7 +57,7 @@ def parse_accelerator(text: str) -> Accelerator:
         return Accelerator(name=gpu[1], count=int(gpu[2]))
     tpu = re.fullmatch(r"([a-z0-9]+)-([0-9]{1,4})", text)
     if tpu and tpu[1] in TPUS:
-        if int(tpu[2]) not in TPU_TOPOLOGIES:
+        if int(tpu[2]) not in SLICES[tpu[1]]:
             raise ValueError(
                 f"{int(tpu[2])} chips of {tpu[1]} are no single-host slice, and only those scale one by one"
             )

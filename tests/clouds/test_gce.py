@@ -358,3 +358,9 @@ def test_what_machines_boot_from_depends_on_their_kind() -> None:
     assert image(gpu) == COS
     assert disk_type(gpu) == "pd-balanced"
     assert image(tpu) != image(gpu)
+    models = worked("gce-tpu")["models"]
+    assert isinstance(models, list)
+    fast = {**models[0], "profile": {"v5p": {"base_ms": 2.0, "per_item_ms": 0.1}}}
+    (older, *_) = planned("gce-tpu", accelerator="v5p", models=[fast]).pools
+    assert (older.machine_type, older.tpu_topology) == ("ct5p-hightpu-4t", "2x2x1")
+    assert (image(older), disk_type(older)) == (image(tpu), "pd-balanced")

@@ -46,10 +46,18 @@ def test_local_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("text", "name", "count", "topology"),
-    [("l4", "l4", None, None), ("l4x2", "l4", 2, None), ("a100-40x4", "a100-40", 4, None), ("v6e-4", "v6e", 4, "2x2")],
+    [
+        ("l4", "l4", None, None),
+        ("l4x2", "l4", 2, None),
+        ("a100-40x4", "a100-40", 4, None),
+        ("v6e-4", "v6e", 4, "2x2"),
+        ("v6e", "v6e", None, "1x1"),
+        ("v5p", "v5p", None, "2x2x1"),
+        ("v5p-4", "v5p", 4, "2x2x1"),
+    ],
 )
 def test_accelerators(text: str, name: str, count: int | None, topology: str | None) -> None:
-    base = ALL["tpu"] if name == "v6e" else GKE
+    base = ALL["tpu"] if name in ("v5p", "v6e") else GKE
     profile = {name: {"base_ms": 1, "per_item_ms": 1}}
     a = parse(changed(changed(base, "accelerator", text), "models.0.profile", profile)).accelerator
     assert (a.name, a.count, a.topology, str(a)) == (name, count, topology, text)

@@ -124,13 +124,13 @@ def tpu_is_of_gcp(spec: Spec) -> Found:
         )
 
 
-@rule("Managed instance groups make TPU machines of v6e, not of v5e, and Slipway scales groups.", TPU)
+@rule("Managed instance groups make TPU machines of v5p and v6e, not of v5e, and Slipway scales groups.", TPU)
 def v5e_needs_kubernetes(spec: Spec) -> Found:
     if spec.accelerator.name == "v5e" and spec.shape == "vm" and spec.cloud == "gcp":
         yield problem(
             ("accelerator",),
             "v5e is not sold to instance groups, and shape is vm",
-            allowed=("v6e", "v5e with shape kubernetes"),
+            allowed=("v6e", "v5p", "v5e with shape kubernetes"),
             fix=to("accelerator", value=str(spec.accelerator).replace("v5e", "v6e")),
         )
 

@@ -91,7 +91,7 @@ class Machines:
         """Whom IAM lets through Identity-Aware Proxy reaches one machine: which there are, then the way to one."""
         here = self._here
         where = f"--region {here.spec.region} --project {here.project}"
-        shown = "--format 'value(instance.basename(), instance.segment(-3))'"
+        shown = "--format 'value(instance.basename(), instance.scope().segment(0))'"
         found = [
             pulumi.Output.concat(
                 "gcloud compute instance-groups managed list-instances ", g.address.apply(_last), f" {where} {shown}"

@@ -18,9 +18,11 @@ def server_image(plan: Plan, pool: Pool) -> str:
 
 def used(plan: Plan) -> tuple[str, ...]:
     """Every image that a stack of this plan may run under a tag that is not pinned by the catalogue or the stack's own
-    `image`. Python copies models and runs batch jobs, Envoy is the entry of a cluster."""
+    `image`. Python copies models and runs batch jobs, Envoy is the entry of a cluster, and stands before a
+    server that cannot look features up."""
     found = [_server(plan, pool) for pool in plan.pools] + [_row("python", "none")]
-    if plan.spec.shape == "kubernetes":
+    before = plan.spec.server == "tf-serving" and plan.spec.feature_store != "none"  # on each machine
+    if plan.spec.shape == "kubernetes" or before:
         found.append(_row("envoy", "none"))
     return tuple(dict.fromkeys(image for image, digest in found if not digest and "@" not in image))
 

@@ -68,6 +68,7 @@ class Sidecar:
     startup: Check
     readiness: Check
     liveness: Check
+    secrets: bool = True  # on a machine: whether it gets the server's secrets
 
 
 @dataclass(frozen=True, kw_only=True)

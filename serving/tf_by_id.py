@@ -1,4 +1,6 @@
-"""Predictions by id beside TensorFlow Serving: a second container with the look-up client, its code from the bucket."""
+"""Predictions by id beside TensorFlow Serving: a second container with the look-up client, its code from the bucket.
+
+On a machine a third one, Envoy, stands before both and sends by path, as the entry of a cluster does."""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from pathlib import Path
 
 from infra.plan import Plan
 from serving import sync
-from serving.container import FileContent
+from serving.container import FileContent, Ports
+from serving.envoy import Entry, Names, arguments, bootstrap
+from serving.envoy_routes import TF_SERVING
 from serving.facts import facts
 from serving.images import stock
 from serving.pod import Check, Resources, Sidecar
@@ -22,6 +26,7 @@ FOLDER, VERSION = "_by_id", 1  # beside the models, as if it were one
 NAME, PORT = "by-id", 8502
 SCRIPTS = ("by_id.py", "by_id_work.py")
 READY = "/ready"
+FRONT, CONFIG, ADMIN = "front", "envoy.json", 19000
 
 
 def code(plan: Plan, wheels: Path) -> dict[str, FileContent]:
@@ -31,6 +36,44 @@ def code(plan: Plan, wheels: Path) -> dict[str, FileContent]:
     made = {name: FileContent.of_text(text) for name, text in files.items()}
     made[BUNDLE] = bundle(plan.spec.feature_store, wheels, ("numpy",))
     return {f"{FOLDER}/{VERSION}/{name}": content for name, content in made.items()}
+
+
+def front(plan: Plan, server: Ports, own: Ports, *, ready_path: str, config_path: str) -> tuple[Sidecar, str]:
+    """Envoy at the server's ports, with the server at its own behind it; and Envoy's configuration."""
+    assert isinstance(server.http, int)
+    assert isinstance(server.grpc, int)
+    assert isinstance(own.http, int)
+    assert isinstance(own.grpc, int)
+    entry = Entry(
+        address="0.0.0.0",
+        http_port=server.http,
+        grpc_port=server.grpc,
+        admin_port=ADMIN,
+        max_request_s=plan.spec.max_request_s,
+        node=FRONT,
+        interface=TF_SERVING,
+        names=Names(
+            host="127.0.0.1",
+            ports={"http": own.http, "grpc": own.grpc, NAME: PORT},
+            health_path=ready_path,
+            by_id_health_path=READY,
+        ),
+    )
+    check = Check(port=FRONT, path=None, period_s=1, failures=1)
+    made = Sidecar(
+        name=FRONT,
+        image=stock(plan, "envoy"),
+        command=("envoy",),
+        args=arguments(f"{config_path}/{CONFIG}"),
+        port=server.http,
+        env={},
+        resources=Resources(cpu_milli=0, memory_mib=0, disk_mib=0),
+        startup=check,
+        readiness=check,
+        liveness=check,
+        secrets=False,
+    )
+    return made, bootstrap(entry)
 
 
 def sidecar(

@@ -26,6 +26,7 @@ KIND = Kind(
 )
 CONFIG, MODELS = "/slipway", "/models"
 PORTS = Ports(http=8501, grpc=8500, metrics=8501)  # metrics come on the REST port
+BEHIND = Ports(http=8503, grpc=8504, metrics=8503)  # where something stands before it on its machine
 METRICS_PATH = "/monitoring/prometheus/metrics"
 SAVED_MODEL = "saved_model.pb"
 # The stock binary is built for AVX and dies of an illegal instruction without it. `exec`: no shell stands between the
@@ -72,7 +73,8 @@ def pod(
     store, whose code is in `uploaded`, predictions by id are served by a second container."""
     synced = _synced(plan)
     init = _init(plan, uploaded, synced, code=store is not None)
-    beside = _beside(plan, store, env or {})
+    own = BEHIND if store is not None and plan.spec.shape == "vm" else PORTS
+    beside, beside_config = _beside(plan, store, env or {}, own)
     startup_s, folders, margin_s = _startup_s(plan), _folders(plan, init), facts("pod")["stop_margin_s"]
     last = plan.models[-1].name
     ready, live = ready_path(last), f"/v1/models/{last}"
@@ -82,8 +84,8 @@ def pod(
         name="server",
         image=server_image(plan, pool),
         command=("bash", "-c", START, "tensorflow_model_server"),
-        args=tuple(_flags(plan, pool)),
-        ports=PORTS,
+        args=tuple(_flags(plan, pool, own)),
+        ports=replace(PORTS, metrics=own.metrics),
         models_path=MODELS,
         files={},
         probes=(),
@@ -100,7 +102,7 @@ def pod(
             pre_stop_s=pre_stop,
             grace_s=pre_stop + margin_s,
             config_path=CONFIG,
-            config={**_config(plan, pool, synced=synced), **(sync.files() if init else {})},
+            config={**_config(plan, pool, synced=synced), **(sync.files() if init else {}), **beside_config},
             folders=folders,
             env={"HOME": "/tmp", **({} if beside else env or {})},  # it asks no store by itself
             init=init,
@@ -171,13 +173,13 @@ def _batching(plan: Plan, pool: Pool) -> Batching:
     )
 
 
-def _flags(plan: Plan, pool: Pool) -> Iterator[str]:
+def _flags(plan: Plan, pool: Pool, ports: Ports) -> Iterator[str]:
     shared = pool.accelerator != "none" and pool.replicas_per_node > pool.accelerator_count
     threads = max(1, int(pool.vcpus)) if pool.accelerator != "none" else facts("triton")["intra_op_threads"]
     fraction = facts("tf-serving")["gpu_memory_percent"] / 100 * pool.accelerator_count / pool.replicas_per_node
     values: dict[str, object] = {
-        "grpc": PORTS.grpc,
-        "http": PORTS.http,
+        "grpc": ports.grpc,
+        "http": ports.http,
         "config": CONFIG,
         "request_ms": int(plan.spec.max_request_s * 1000),
         "intra": threads,
@@ -194,16 +196,23 @@ def _versions(plan: Plan, name: str) -> list[Model]:
 
 
 def by_id(plan: Plan) -> bool:
-    """Whether predictions by id are asked for, and can be told from others at the entry: by a cluster's Envoy."""
-    return plan.spec.feature_store != "none" and plan.spec.features is not None and plan.spec.shape == "kubernetes"
+    """Whether predictions by id are asked for; which models take them, a container beside the server finds out."""
+    return plan.spec.feature_store != "none" and plan.spec.features is not None
 
 
-def _beside(plan: Plan, store: Store | None, env: Mapping[str, object]) -> tuple[Sidecar, ...]:
+def _beside(
+    plan: Plan, store: Store | None, env: Mapping[str, object], own: Ports
+) -> tuple[tuple[Sidecar, ...], dict[str, str]]:
+    """What runs beside the server, and files that it reads."""
     if store is None:
-        return ()
-    assert isinstance(PORTS.http, int)
+        return (), {}
+    assert isinstance(own.http, int)
     names = served_names(plan)
-    return (tf_by_id.sidecar(plan, names, store, models_path=MODELS, upstream=PORTS.http, env=env),)
+    looks_up = tf_by_id.sidecar(plan, names, store, models_path=MODELS, upstream=own.http, env=env)
+    if own == PORTS:  # the entry of the cluster sends by path
+        return (looks_up,), {}
+    front, config = tf_by_id.front(plan, PORTS, own, ready_path=ready_path(names[-1]), config_path=CONFIG)
+    return (looks_up, front), {tf_by_id.CONFIG: config}
 
 
 def _without(whole: Resources, beside: Sequence[Sidecar]) -> Resources:

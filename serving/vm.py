@@ -20,6 +20,7 @@ from infra.spec.problems import Problem, problem
 from serving import vm_files
 from serving.container import ContainerSpec
 from serving.facts import facts, rows
+from serving.pod import Pod
 from serving.vm_files import File, Host
 
 HOME = vm_files.HOME
@@ -55,7 +56,7 @@ def user_data(
     if container.pod is None:
         raise ValueError(f"{container.name} was not made for machines")
     host = Host(cloud=cloud, kind=_kind(pool), values=_values(cloud, _kind(pool)), log_group=log_group)
-    pod = replace(container.pod, env={**container.pod.env, **env})
+    pod = _with_env(container.pod, env)
     own = replace(container, pod=pod)
     name, script = HELPERS[cloud]
     files = [
@@ -70,6 +71,13 @@ def user_data(
         units["slipway-watch.service"] = vm_files.watch_unit()
     files += [File(path=f"{UNITS}/{unit}", text=text, mode="0644") for unit, text in units.items()]
     return _cloud_config(files, list(units))
+
+
+def _with_env(pod: Pod, env: Mapping[str, str]) -> Pod:
+    """What the store's client needs goes to whoever has that client."""
+    if not pod.sidecars:
+        return replace(pod, env={**pod.env, **env})
+    return replace(pod, sidecars=tuple(replace(s, env={**s.env, **env}) if s.secrets else s for s in pod.sidecars))
 
 
 def boot(plan: Plan, pool: Pool, container: ContainerSpec) -> Numbers:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from serving.container import ContainerSpec
 from serving.facts import facts
-from serving.pod import Init, Pod
+from serving.pod import Init, Pod, Sidecar
 
 HOME = "/etc/slipway"
 VOLUME = "slipway-{name}{path}"
@@ -67,14 +67,18 @@ def server(name: str, container: ContainerSpec, host: Host, secrets: Mapping[str
         "VOLUMES": " ".join(VOLUME.format(name=name, path=end) for end, _ in _volumes(name, pod)),
         "SECRETS": "".join(f"{variable} {address}\n" for variable, address in secrets.items()),
         "INIT_IMAGE": pod.init.image if pod.init else "",
-        "READY_URL": f"http://127.0.0.1:{container.ports.http}{container.ready_path}",
+        "BESIDE": " ".join(_beside_name(name, s) for s in pod.sidecars),
+        "BESIDE_IMAGES": " ".join(dict.fromkeys(s.image for s in pod.sidecars)),
+        "READY_URLS": " ".join(_ready_urls(container, pod)),
         "READY_COMMAND": " ".join(pod.startup.command),
         "READY_S": pod.startup.period_s * pod.startup.failures,
         "LAG_S": pod.pre_stop_s,
     }
     yield File(path=f"{HOME}/{name}.settings", text=_assigned(own))
-    yield File(path=f"{HOME}/{name}.env", text=_exported(pod.env))
-    yield File(path=f"{HOME}/{name}.run", text=_run(name, container, pod, host, secrets))
+    beside = {k: v for s in pod.sidecars for k, v in s.env.items()}
+    yield File(path=f"{HOME}/{name}.env", text=_exported({**beside, **pod.env}))
+    started = "".join(_beside(name, s, pod, host, secrets) for s in pod.sidecars)
+    yield File(path=f"{HOME}/{name}.run", text=started + _run(name, container, pod, host, secrets))
     if pod.init is not None:
         yield File(path=f"{HOME}/{name}.models.env", text=_exported(pod.init.env))
         yield File(path=f"{HOME}/{name}.models.run", text=_init(name, pod, pod.init, host))
@@ -162,10 +166,33 @@ def _run(name: str, container: ContainerSpec, pod: Pod, host: Host, secrets: Map
         words += ["--shm-size", f"{container.shm_mib}m"]
     words += host.values["flags"].split()
     # Values come from the environment: a command line is read by everybody, and is a line.
-    for variable in (*pod.env, *secrets):
+    for variable in (*pod.env, *(() if pod.sidecars else secrets)):
         words += ["--env", variable]
     entry, *rest = [*container.command, *container.args]
     return f"exec {shlex.join(words)} $devices {shlex.join(['--entrypoint', entry, pod.image, *rest])}\n"
+
+
+def _ready_urls(container: ContainerSpec, pod: Pod) -> Iterator[str]:
+    yield f"http://127.0.0.1:{container.ports.http}{container.ready_path}"
+    for sidecar in pod.sidecars:
+        if sidecar.readiness.path is not None:
+            yield f"http://127.0.0.1:{sidecar.port}{sidecar.readiness.path}"
+
+
+def _beside_name(name: str, sidecar: Sidecar) -> str:
+    return f"slipway-{name}-{sidecar.name}"
+
+
+def _beside(name: str, sidecar: Sidecar, pod: Pod, host: Host, secrets: Mapping[str, str]) -> str:
+    """Started before the server and kept by docker; with the server's next start it is made anew."""
+    words = ["docker", "run", "--detach", "--restart", "always", "--name", _beside_name(name, sidecar)]
+    words += _bounds(name, pod, host)
+    for variable in (*sidecar.env, *(secrets if sidecar.secrets else ())):
+        words += ["--env", variable]
+    entry, *rest = [*sidecar.command, *sidecar.args]
+    command = shlex.join([*words, "--entrypoint", entry, sidecar.image, *rest])
+    told = '"$RUN/beside.log"'
+    return f'{command} >/dev/null 2>{told} || fail "{sidecar.name}: $(tail -n 1 {told})"\n'
 
 
 def _init(name: str, pod: Pod, init: Init, host: Host) -> str:

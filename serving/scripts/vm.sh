@@ -116,9 +116,13 @@ prepare() {
     sh -c "$RUNTIME" >"$RUN/runtime.log" 2>&1 || fail "docker: $(tail -n 1 "$RUN/runtime.log")"
   fi
   driver
-  pull "$IMAGE"
+  for image in "$IMAGE" $BESIDE_IMAGES; do
+    pull "$image"
+  done
   secrets
-  docker rm --force "slipway-$NAME" >/dev/null 2>&1 || :
+  for container in "slipway-$NAME" $BESIDE; do
+    docker rm --force "$container" >/dev/null 2>&1 || :
+  done
   volumes
   models
 }
@@ -137,7 +141,9 @@ healthy() {
   if [ -n "$READY_COMMAND" ]; then
     docker exec "slipway-$NAME" $READY_COMMAND >/dev/null 2>&1 || return 1
   fi
-  curl --silent --fail --max-time 5 --output /dev/null "$READY_URL"
+  for url in $READY_URLS; do
+    curl --silent --fail --max-time 5 --output /dev/null "$url" || return 1
+  done
 }
 
 # Of the container, or of docker where it could not even start one (a device that is not there).
@@ -180,7 +186,9 @@ stop() {
   if [ ! -e "$RUN/$NAME.leaving" ] && [ "$(systemctl is-system-running)" = stopping ]; then
     leave "the machine stops"
   fi
-  docker stop "slipway-$NAME" >/dev/null
+  for container in "slipway-$NAME" $BESIDE; do
+    docker stop "$container" >/dev/null
+  done
 }
 
 watch() {

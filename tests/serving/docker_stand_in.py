@@ -15,8 +15,8 @@ from pathlib import Path
 
 STATE = Path(os.environ["STAND_IN_STATE"])
 VALUED = """--name --stop-timeout --network --pull --user --cap-drop --security-opt --log-driver --log-opt --mount
---tmpfs --ulimit --shm-size --volume --gpus --env --device --entrypoint"""
-PLAIN = ("--read-only", "--privileged", "--rm")
+--tmpfs --restart --ulimit --shm-size --volume --gpus --env --device --entrypoint"""
+PLAIN = ("--detach", "--read-only", "--privileged", "--rm")
 
 
 def options(words: list[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -52,7 +52,15 @@ def replaced(word: str, mounts: dict[str, str]) -> str:
     return word
 
 
+def moved(value: str, mounts: dict[str, str]) -> str:
+    """Paths in settings that are passed as JSON."""
+    for target, source in mounts.items():
+        value = value.replace(f'"{target}"', f'"{source}"')
+    return value
+
+
 def run(words: list[str]) -> int:
+    whole = list(words)
     flags, (image, *arguments) = options(words)
     mounts, (name,) = mounted(flags), flags["--name"]
     record = STATE / f"{name}.json"
@@ -63,9 +71,15 @@ def run(words: list[str]) -> int:
     if (STATE / "start-error").exists():  # as for a device that is not there
         record.write_text(json.dumps({"error": (STATE / "start-error").read_text()}))
         return 125
+    if "--detach" in flags:  # on its own from here, as the daemon would keep it
+        again = [sys.executable, "-I", "-S", __file__, "run", *(w for w in whole if w != "--detach")]
+        subprocess.Popen(again, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not record.exists():
+            time.sleep(0.02)
+        return 0
     command = [replaced(w, mounts) for w in (*flags["--entrypoint"], *arguments)]
     command[0] = {"python3": sys.executable}.get(command[0], command[0])
-    given = {n: os.environ[n] for n in flags.get("--env", ())}
+    given = {n: moved(os.environ[n], mounts) for n in flags.get("--env", ())}
     kept = json.loads(os.environ.get("STAND_IN_ENV", "{}"))  # what the image would set
     place = {"TMPDIR": mounts.get("/tmp", "/tmp")}
     with (STATE / f"{name}.log").open("ab") as log:

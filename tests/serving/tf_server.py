@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ def metadata(**inputs: tuple[str, list[int]]) -> dict[str, object]:
 class TensorFlow(ThreadingHTTPServer):
     daemon_threads, block_on_close = True, False
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.models: dict[str, dict[str, object]] = {}
         self.asked: list[tuple[str, dict[str, object]]] = []
         self.connections = 0
@@ -87,3 +88,10 @@ def tensorflow() -> Iterator[TensorFlow]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+if __name__ == "__main__":  # in the place of tensorflow_model_server
+    flags = dict(w.removeprefix("--").split("=", 1) for w in sys.argv[1:])
+    alone = TensorFlow(int(flags["rest_api_port"]))
+    alone.models["digits"] = metadata(pixels=("DT_FLOAT", [-1, 64]))
+    alone.serve_forever()

@@ -172,18 +172,6 @@ def mount_needs_pods(spec: Spec) -> Found:
         )
 
 
-@rule("Beside TF Serving a container of its own looks features up, to which a cluster's entry sends by path.", SLIPWAY)
-def lookups_have_a_way(spec: Spec) -> Found:
-    if spec.feature_store != "none" and spec.server != "triton" and spec.shape != "kubernetes":
-        yield problem(
-            ("feature_store",),
-            f"{spec.feature_store} is looked up inside Triton or beside {spec.server} on Kubernetes; "
-            f"server is {spec.server} and shape is {spec.shape}",
-            allowed=("none", "or server triton", "or shape kubernetes"),
-            fix=to("feature_store", value="none"),
-        )
-
-
 @rule("A store is there for features, and features are in a store.", SLIPWAY)
 def features_and_store(spec: Spec) -> Found:
     if spec.feature_store != "none" and spec.features is None:

@@ -10,7 +10,7 @@ from simulators.core.checks import number, text
 from simulators.core.fitting import objects
 from simulators.core.groups import Group
 from simulators.core.health import attached, healing, why_unseen
-from simulators.core.values import plain_properties
+from simulators.core.values import Properties, plain_properties
 from simulators.core.world import Thing, World
 
 _WANTS = "want exactly {} healthy instance(s) registered to Load Balancer"
@@ -78,7 +78,9 @@ def words(seconds: float) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
-def waits_ec2(world: World, before: Thing | None, group: Group, fleet: Fleet, base_s: float) -> Settled:
+def waits_ec2(
+    world: World, before: Thing | None, group: Group, fleet: Fleet, base_s: float, asked: Properties
+) -> Settled:
     given = group.given
     said = text(given.get("waitForCapacityTimeout")) or "10m"
     patience = span(said)
@@ -94,6 +96,10 @@ def waits_ec2(world: World, before: Thing | None, group: Group, fleet: Fleet, ba
     wants, have, seconds = _balanced(world, group, fleet, before is None)
     seconds = max(seconds, running) - base_s
     reason = fleet.never or "; ".join(fleet.errors)
+    counted = max(int(number(asked.get(k)) or 0) for k in counts)  # what the program says, not what an autoscaler did
+    if before is not None and counted != group.size:
+        wants, have = f"want exactly {counted} healthy instance(s) in Auto Scaling Group", group.size
+        reason = "an autoscaler has moved it, and an update waits for the number that the program states"
     if running > patience:
         much = "at least" if before is None else "exactly"
         wants, have = f"want {much} {group.size} healthy instance(s) in Auto Scaling Group", 0

@@ -11,12 +11,13 @@ from simulators.core.groups import Group
 from simulators.core.health import attached, healing
 from simulators.core.pods import Stop
 from simulators.core.rollout import Change
+from simulators.core.values import Properties
 from simulators.core.world import Thing, World
 
 _NOBODY_ASKS_S = 86400.0  # machines behind no balancer are missed by nobody when they go
 
 
-def made(world: World, before: Thing | None, thing: Thing, base_s: float, timeout: float) -> Settled:
+def made(world: World, before: Thing | None, thing: Thing, base_s: float, timeout: float, asked: Properties) -> Settled:
     """After a create or an update: starts and stops machines, then waits as the provider does."""
     group = groups.of(world, thing)
     own_s, base_s = base_s, base_s if group.cloud == "gcp" else 0.0  # AWS starts machines as soon as the group is there
@@ -33,7 +34,7 @@ def made(world: World, before: Thing | None, thing: Thing, base_s: float, timeou
         fleet = _again(world, group, base_s)
     if group.cloud == "gcp":
         return waits_gce(world, group, fleet, timeout)
-    return waits_ec2(world, before, group, fleet, own_s)
+    return waits_ec2(world, before, group, fleet, own_s, asked)
 
 
 def _was(world: World, before: Thing | None, group: Group) -> tuple[int, bool]:

@@ -180,7 +180,7 @@ def _ready(world: World, target: Target, call: Call, cluster: Thing | None, befo
     if thing is not None and thing.token in GROUPS:
         if before is not None and "minSize" in (call.recorded or {}):
             before.inputs = {**before.inputs, "minSize": (call.recorded or {})["minSize"]}
-        settled = machines.made(world, before, thing, made.seconds, call.timeout)
+        settled = machines.made(world, before, thing, made.seconds, call.timeout, call.inputs or {})
         thing.not_ready, seconds = settled.reason, made.seconds + settled.seconds
         return Made(id=made.id, outputs=thing.outputs, seconds=seconds, not_ready=settled.reason)
     if thing is not None and thing.token in machine_scaling.SCALERS:

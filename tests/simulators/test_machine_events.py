@@ -88,6 +88,17 @@ def test_target_tracking_counts_a_minutes_requests() -> None:
     assert any("InsufficientInstanceCapacity" in n for n in w.notices)
 
 
+def test_an_update_waits_for_the_number_of_the_program() -> None:
+    """The autoscaler has moved the group: an update that changes its minimum waits in vain, another one does not."""
+    w = World()
+    s = ec2(w)
+    group = s.group("a", count=2)
+    machine_scaling.move(w, thing(w, "server-a"), 4)
+    s.cloud.update(group, {**group.inputs, "maxSize": 8}, ignored=["desiredCapacity"])
+    with pytest.raises(CallError, match=r"want exactly 2 healthy instance\(s\) in Auto Scaling Group, have 4"):
+        s.cloud.update(group, {**group.inputs, "minSize": 2}, ignored=["desiredCapacity"])
+
+
 def test_a_warm_pool_has_machines_with_their_image() -> None:
     """The first machines start from nothing; those that come later were stopped with all that they need."""
     w = World()

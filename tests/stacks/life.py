@@ -82,8 +82,8 @@ class Life:
         return {name: [_without(r.get(k)) for k in kept] for name, r in self.resources().items()}
 
 
-# What a cloud makes up for each thing that it makes: launch templates, and the groups behind node groups.
-MADE_UP = re.compile(r"lt-[0-9a-f]{17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# What a cloud makes up for each thing that it makes: templates of machines, and the groups behind node groups.
+MADE_UP = re.compile(r"lt-[0-9a-f]{17}|(?<=uniqueId=)[0-9]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _without(value: object) -> object:

@@ -11,7 +11,7 @@ from simulators.core import contents, lifecycle, paths, pods, tables
 from simulators.core.checks import number, text
 from simulators.core.groups import Machine
 from simulators.core.lifecycle import CloudError
-from simulators.core.values import Properties, plain_properties
+from simulators.core.values import plain_properties
 from simulators.core.world import Thing, World
 
 
@@ -45,8 +45,8 @@ def of(world: World, machine: Machine) -> Start:
         r for r in tables.rows("boots") if r["cloud"] == machine.cloud and fnmatchcase(machine.image, r["image"])
     )
     gpu = has_gpu(machine)
-    containers: Properties = {"containers": [{"image": image} for image in machine.told.images]}
-    pull, start = pods.image_times(containers)
+    times = [pods.image_times({"containers": [{"image": image}]}) for image in machine.told.images]
+    pull, start = sum(t[0] for t in times), max((t[1] for t in times), default=0.0)  # pulled one after the other
     return Start(
         running_s=lifecycle.limit(machine.cloud, "machine_running_s"), boot_s=float(row["boot_s"]),
         driver_s=float(row["driver_s"]) if gpu else 0.0, pull_s=pull, server_s=start,

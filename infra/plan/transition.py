@@ -7,9 +7,11 @@ standing beside the new one (`standing`), and the second retires them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infra.plan.facts import drain_s, fact
+from infra.plan.groups import scaling
+from infra.plan.modes import numbers
 from infra.plan.types import Plan, Pool
 from infra.spec import Fix, Problem, Spec, to_values
 from infra.spec.problems import problem
@@ -75,7 +77,7 @@ def transition(old: Plan | None, new: Plan, standing: Sequence[Plan] = ()) -> Tr
         moved={"resize": ("replicas",), "generation": ("entry endpoints",)}.get(kind, ()),
         removed=(*(f"serving {p.generation}" for p in gone), *_named(leaving)) if leaving else (),
         surge=tuple(sorted(_nodes(leaving).items())) if kind == "generation" else (),
-        quota=tuple(sorted(_units((*leaving, *new.pools)).items())),  # of retiring ones as well: they still count
+        quota=tuple(sorted(_units([*gone, new]).items())),  # of retiring ones as well: they still count
         extra_usd=sum(p.max_nodes * p.usd_per_hour for p in leaving) * minutes / 60,
         expected_minutes=round(minutes, 1),
         updates=2 if kind == "generation" and one_list(new.spec) else 1,
@@ -116,15 +118,24 @@ def _nodes(pools: tuple[Pool, ...]) -> dict[str, int]:
     return nodes
 
 
-def _units(pools: tuple[Pool, ...]) -> dict[str, int]:
+def _units(plans: Sequence[Plan]) -> dict[str, int]:
     """What clouds count against quota: vCPUs, and accelerators by kind, spot apart."""
     units: dict[str, int] = {}
-    for p in pools:
+    for p, nodes in (found for plan in plans for found in _most(plan)):
         spot = "spot " if p.capacity_type == "spot" else ""
         name = "vcpus" if p.accelerator == "none" else p.accelerator
         amount = int(p.vcpus) if p.accelerator == "none" else p.accelerator_count
-        units[spot + name] = units.get(spot + name, 0) + p.max_nodes * amount
+        units[spot + name] = units.get(spot + name, 0) + nodes * amount
     return units
+
+
+def _most(plan: Plan) -> Iterator[tuple[Pool, int]]:
+    """Each pool with as many machines as it may ever have, those that stand in for spot ones among them."""
+    groups = plan.spec.shape == "vm" and plan.spec.cloud != "local"
+    for p in plan.pools:
+        yield p, scaling(plan, p).most if groups else p.max_nodes
+        if p.capacity_type == "spot" and not groups and numbers(plan.spec).spot_fallback:
+            yield replace(p, capacity_type="on-demand"), p.max_nodes
 
 
 def _minutes(new: Plan) -> float:

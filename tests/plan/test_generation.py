@@ -67,14 +67,22 @@ def test_only_counts_move_in_a_resize() -> None:
 
 
 def test_switch_stands_both_up() -> None:
-    """Old and new stand together: quota for both, the old machines paid for the minutes that it takes."""
+    """Old and new stand together: quota for both, the old machines paid for the minutes that it takes. In cost mode
+    balanced on-demand machines may have to stand in for each spot one, so each counts in both quotas."""
     wide, tall = plan("gke-gpu"), plan("gke-gpu", scaling="vertical")
     t = transition(wide, tall)
     assert t.kind == "generation"
     assert f"serving {tall.generation}" in t.added
     assert f"serving {wide.generation}" in t.removed
-    gpus = sum(p.max_nodes * p.accelerator_count for x in (wide, tall) for p in x.pools)
-    assert sum(n for unit, n in t.quota if unit.endswith("l4")) == gpus
+    gpus = {"on-demand": 0, "spot": 0}
+    for pool in (*wide.pools, *tall.pools):
+        gpus[pool.capacity_type] += pool.max_nodes * pool.accelerator_count
+    assert dict(t.quota) == {"l4": gpus["on-demand"] + gpus["spot"], "spot l4": gpus["spot"]}
+    economy = [
+        plan("gke-gpu", scaling=s, cost="economy", budget_usd_per_month=90000) for s in ("horizontal", "vertical")
+    ]
+    alone = sum(p.max_nodes * p.accelerator_count for x in economy for p in x.pools if p.capacity_type == "on-demand")
+    assert dict(transition(*economy).quota)["l4"] == alone, "there a burst waits for spot machines"
     hourly = sum(p.max_nodes * p.usd_per_hour for p in wide.pools)
     assert t.extra_usd == pytest.approx(hourly * t.expected_minutes / 60, rel=0.01)
     assert dict(t.surge) == {"g2-standard-4": sum(p.max_nodes for p in wide.pools)}

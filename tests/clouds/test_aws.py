@@ -21,6 +21,7 @@ from infra.clouds.aws.cluster import admins  # noqa: E402
 from infra.clouds.aws.network import ranges  # noqa: E402
 from infra.clouds.aws.nodes import placement, pool_shape  # noqa: E402
 from simulators.core.faults import Fault  # noqa: E402
+from tests.clouds.scanned import unexplained  # noqa: E402
 from tests.clouds.site_project import SiteProject, asked, changed, of, worked  # noqa: E402
 
 PUBLIC: Mapping[str, object] = {
@@ -243,6 +244,14 @@ def test_the_bill_counts_what_the_stack_makes(private: list[dict[str, Any]]) -> 
     assert len(of(private, "ec2/eip:Eip")) == 1
     assert len(of(private, "kms/key:Key")) == 1
     assert {e["vpcEndpointType"] for e in of(private, "ec2/vpcEndpoint:VpcEndpoint").values()} == {"Gateway"}
+
+
+@pytest.mark.slow
+def test_the_scanner_finds_nothing_that_is_not_explained(
+    private: list[dict[str, Any]], public: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Every failed check of the cloud's resources stands in docs/security.md with its reason."""
+    assert not unexplained(tmp_path, "aws", private, public)
 
 
 def test_the_state_holds_no_credentials(private: list[dict[str, Any]]) -> None:

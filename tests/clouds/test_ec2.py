@@ -26,9 +26,8 @@ from infra.clouds.aws.machine_groups import packed  # noqa: E402
 from infra.clouds.aws.machine_routes import Route, routes  # noqa: E402
 from serving.envoy_routes import TF_SERVING, V2, Interface  # noqa: E402
 from simulators.core import contents  # noqa: E402
+from tests.clouds.scanned import unexplained  # noqa: E402
 from tests.clouds.site_project import SiteProject, asked, changed, of, worked  # noqa: E402
-from tests.clouds.terraform_json import write  # noqa: E402
-from tests.scanner import checkov  # noqa: E402
 
 PUBLIC: Mapping[str, object] = {
     "exposure": "public",
@@ -36,7 +35,6 @@ PUBLIC: Mapping[str, object] = {
     "tls": {"certificate": "arn:aws:acm:us-east-1:123456789012:certificate/0a1b"},
     "scaling": "horizontal",
 }
-SECURITY = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text()
 GROUP, TEMPLATE, TARGET = "autoscaling/group:Group", "ec2/launchTemplate:LaunchTemplate", "lb/targetGroup:TargetGroup"
 UNTAGGED = {  # types that take no tags, or are told them in a form of their own
     *("aws:autoscaling/group:Group", "aws:autoscaling/policy:Policy", "aws:iam/rolePolicy:RolePolicy"),
@@ -286,16 +284,11 @@ def test_the_bill_counts_what_the_stack_makes(private: list[dict[str, Any]]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", ["private", "public"])
 def test_the_scanner_finds_nothing_that_is_not_explained(
-    entry: str, request: pytest.FixtureRequest, tmp_path: Path
+    private: list[dict[str, Any]], public: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """Every failed check of the cloud's resources stands in docs/security.md with its reason."""
-    write(request.getfixturevalue(entry), "aws", tmp_path)
-    report = checkov(tmp_path, "terraform_json")
-    assert report["summary"]["passed"] > 60, "else it has not read the resources"
-    failed = {c["check_id"]: c["resource"] for c in report["results"]["failed_checks"]}
-    assert not {i: r for i, r in failed.items() if f"| {i} |" not in SECURITY}
+    assert not unexplained(tmp_path, "aws", private, public)
 
 
 def test_start_up_data_is_readable_as_long_as_it_fits() -> None:

@@ -20,9 +20,8 @@ from infra.clouds.models import lacking  # noqa: E402
 from infra.plan import Kinds, Plan, make_plan  # noqa: E402
 from infra.plan.flows import flows  # noqa: E402
 from infra.spec import parse  # noqa: E402
+from tests.clouds.scanned import unexplained  # noqa: E402
 from tests.clouds.site_project import SiteProject, asked, changed, of, worked  # noqa: E402
-from tests.clouds.terraform_json import write  # noqa: E402
-from tests.scanner import checkov  # noqa: E402
 
 PUBLIC: Mapping[str, object] = {
     "exposure": "public",
@@ -33,7 +32,6 @@ NO_LABELS = (  # types that take none: their names say whose they are
     *("Network", "Subnetwork", "Router", "RouterNat", "Firewall", "InstanceGroupNamedPort", "KeyRing", "Account"),
     *("RegionHealthCheck", "RegionBackendService", "RegionTargetTcpProxy", "BucketObject", "NodePool"),
 )
-SECURITY = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text()
 POOL = "container/nodePool:NodePool"
 
 
@@ -303,16 +301,11 @@ def test_the_public_entry_asks_who_comes_and_ends_tls(public: list[dict[str, Any
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", ["private", "public"])
 def test_the_scanner_finds_nothing_that_is_not_explained(
-    entry: str, request: pytest.FixtureRequest, tmp_path: Path
+    private: list[dict[str, Any]], public: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """Every failed check of the cloud's resources stands in docs/security.md with its reason."""
-    write(request.getfixturevalue(entry), "gcp", tmp_path)
-    report = checkov(tmp_path, "terraform_json")
-    assert report["summary"]["passed"] > 60, "else it has not read the resources"
-    failed = {c["check_id"]: c["resource"] for c in report["results"]["failed_checks"]}
-    assert not {i: r for i, r in failed.items() if f"| {i} |" not in SECURITY}
+    assert not unexplained(tmp_path, "gcp", private, public)
 
 
 def test_the_state_holds_no_credentials(private: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import pulumi
 from infra.clouds.machine_site import Boot, MachineIdentity, MachineSite, ServingGroup
 from infra.clouds.site import ModelFiles
 from infra.plan import Plan, Pool
+from infra.plan.transition import one_list
 from infra.spec import Problem, SpecError
 from infra.stores.store import Store
 from serving import vm
@@ -63,7 +64,7 @@ def build(plan: Plan, *, stack: str, project: Path, past: Past) -> StackOutputs:
         plan=plan.to_json(),
         models=own.server.names(),
         generation=_when(stands, digest),
-        machines=[own.record(digest, texts), *map(standing.pack, others)],
+        machines=[own.record(digest, texts), *map(standing.pack, others)] if one_list(plan.spec) else None,
         standing=standing.in_words(others, stack) if others else None,
         next=[*(f"slipway {verb} {stack}" for verb in verbs), *site.tunnel(groups[:1], own.ports["http"])],
     )
@@ -130,7 +131,8 @@ class Wanted:
 
         def packed(texts: Mapping[str, str]) -> str:
             told = {role: Told(user_data=texts[role], **asdict(n)) for role, n in self._numbers.items()}
-            made = Generation(digest=digest, plan=self.plan, told=told, uploaded=self.upload is not None)
+            plan = replace(self.plan, lines=(), unpriced=(), rejected=(), warnings=())  # what declares no machine
+            made = Generation(digest=digest, plan=plan, told=told, uploaded=self.upload is not None)
             return standing.pack(made)
 
         return texts.apply(packed)

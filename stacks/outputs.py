@@ -25,7 +25,7 @@ class StackOutputs:
     kubeconfig_command: pulumi.Input[str] | None = None
     dashboards: Sequence[str] | None = None
     store: Mapping[str, object] | None = None  # what a later update compares its own store with
-    machines: Sequence[pulumi.Input[str]] | None = None  # records of the generations that stand, the wanted one first
+    machines: Sequence[pulumi.Input[str]] | None = None  # records of what stands, the wanted one first
     standing: str | None = None  # in words, what old ones cost and how they go
     usd_per_month: Mapping[str, float] | None = None
 

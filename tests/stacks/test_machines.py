@@ -156,7 +156,7 @@ def test_servers_models_and_stores(case: str, tmp_path: Path) -> None:
     )
     done(life.go("up", WIDE))
     assert moved(done(life.go("up", WIDE))) == {}
-    switch(life, TALL)
+    assert len(switch(life, TALL)) == (2 if on_google(life) else 1)
     done(life.go("destroy"))
     assert life.world.leftovers() == ()
 
@@ -339,5 +339,6 @@ def test_what_a_stack_tells(tmp_path: Path) -> None:
         assert any(tunnel in line for line in outputs["next"])
         assert outputs["usd_per_month"]["min"] <= outputs["usd_per_month"]["max"]
         assert outputs["models"] == ["resnet50"]
-        assert len(outputs["machines"]) == 1
+        assert len(outputs.get("machines", [])) == (stack == "gce-gpu"), "where a second update has to know the first"
+        assert all(len(record) < 16_000 for record in outputs.get("machines", []))
         assert f"slipway switch {stack}" in outputs["next"]

@@ -266,6 +266,7 @@ def test_its_own_past_decides_what_is_refused() -> None:
 def test_a_past_that_cannot_be_read_is_said() -> None:
     """A plan recorded by another version does not stop an `up`."""
     assert declared(run({}, past={"plan": {"version": 0}}))
+    assert declared(run({}, past={"plan": run({}).outputs["plan"], "generation": "x", "machines": ["no record"]}))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ its arrivals. Their seeds differ from the table's; tune on one seed, report anot
 from __future__ import annotations
 
 import argparse
+import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,17 +109,32 @@ def predict(point: Point) -> tuple[float, float]:
     return said.mean_ms, said.p99_ms
 
 
-def group(task: tuple[int, int, float]) -> list[Checked]:
+Simulated = tuple[Point, tuple[float, float], tuple[float, float]]
+
+
+def known(task: tuple[int, int, float, Path]) -> list[Simulated]:
+    """The simulation of a group, from its file where there is one: it does not depend on the table."""
+    seed, index, effort, parts = task
+    path = parts / f"{seed}-{index}-{effort:g}.json"
+    if path.exists():
+        rows = json.loads(path.read_text())
+        return [(Point(**p), (s[0], s[1]), (e[0], e[1])) for p, s, e in rows]
+    found = group(seed, index, effort)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps([(asdict(p), s, e) for p, s, e in found]))
+    new.replace(path)
+    return found
+
+
+def group(seed: int, index: int, effort: float) -> list[Simulated]:
     """The points of one burst_cv; every fifth group is Poisson, where percentiles jump most."""
-    seed, index, effort = task
     rng = np.random.default_rng([seed, index])
     cv = 1.0 if index % 5 == 0 else float(rng.uniform(1.0, 4.0))
     units = [arrivals(rng, cv, int(effort * 4e5)) for _ in range(RUNS)]
     found = []
     for i in range(GROUP + OTHERS):
         point = draw(rng, cv, i < GROUP)
-        simulated, errors = simulate(point, units)
-        found.append(Checked(point=point, simulated=simulated, errors=errors, predicted=predict(point)))
+        found.append((point, *simulate(point, units)))
     return found
 
 
@@ -192,11 +209,15 @@ def main() -> None:
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=REPORT)
+    parser.add_argument("--parts", type=Path, help="a folder for finished simulations, to go on or to check again")
     args = parser.parse_args()
     started = time.monotonic()
-    tasks = [(args.seed, i, args.effort) for i in range(args.points // GROUP)]
+    parts = args.parts or Path(tempfile.mkdtemp(prefix="check-"))
+    parts.mkdir(parents=True, exist_ok=True)
+    tasks = [(args.seed, i, args.effort, parts) for i in range(args.points // GROUP)]
     with ProcessPoolExecutor(args.processes) as pool:
-        found = [x for each in pool.map(group, tasks) for x in each]
+        rows = [x for each in pool.map(known, tasks) for x in each]
+    found = [Checked(point=p, simulated=s, errors=e, predicted=predict(p)) for p, s, e in rows]
     command = f"python -m bench.capacity_check --points {args.points} --seed {args.seed} --effort {args.effort:g}"
     text = report(found, command, time.monotonic() - started)
     args.out.write_text(text)

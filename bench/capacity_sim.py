@@ -91,11 +91,32 @@ def quantile(counts: Floats, q: float) -> float:
 
 
 @njit(cache=False, fastmath=True)
+def followers(unit: Floats, behind: int, within: float) -> float:
+    """The share of items that came within this time of the one that is `behind` places before them."""
+    close = 0
+    for index in range(behind, unit.size):
+        close += unit[index] - unit[index - behind] < within
+    return close / (unit.size - behind)
+
+
+@njit(cache=False, fastmath=True)
 def fluid_waits(unit: Floats, scale: float, waits: Floats) -> None:
     """The wait of each item in a GI/D/1 queue with service time 1: what a full server amounts to."""
     waits[0] = 0.0
     for index in range(1, unit.size):
         waits[index] = max(0.0, waits[index - 1] + 1.0 - (unit[index] - unit[index - 1]) * scale)
+
+
+@njit(cache=False, fastmath=True)
+def fluid_tail(unit: Floats, scale: float, warm: int, long: float) -> tuple[float, float]:
+    """The share of waits above `long`, and the mean wait, of the items after the first `warm` in that queue."""
+    wait, total, above = 0.0, 0.0, 0
+    for index in range(1, unit.size):
+        wait = max(0.0, wait + 1.0 - (unit[index] - unit[index - 1]) * scale)
+        if index >= warm:
+            total += wait
+            above += wait > long
+    return above / (unit.size - warm), total / (unit.size - warm)
 
 
 def fluid_reference(load: float, cv: float, steps: int = 64) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from infra.plan.capacity_bound import waiting_bound
-from infra.plan.capacity_steps import steps
+from infra.plan.capacity_steps import FLAT, steps
 from infra.plan.capacity_table import Curve, curve
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # the max_batch that was simulated; between them the model is less exact
@@ -86,7 +86,7 @@ def _curve(profile: Profile, max_batch: int, instances: int, burst_cv: float) ->
 def _joined(burst_cv: float, instances: int, max_batch: int, growth: float, share: float) -> Curve:
     """The curve of the table, with the steps that its loads are too coarse for."""
     whole = curve(burst_cv, instances, max_batch, growth)
-    return whole.with_steps(*steps(burst_cv, instances, max_batch, share))
+    return whole.with_steps(*steps(burst_cv, instances, max_batch, share), trust=1.0 if share >= FLAT else 0.5)
 
 
 def _beyond(load: float, last: float, burst_cv: float) -> tuple[float, float]:

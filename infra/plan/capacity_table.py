@@ -41,14 +41,15 @@ class Curve:
     means: Floats
     p99s: Floats
 
-    def with_steps(self, loads: Floats, p99s: Floats) -> Curve:
-        """This curve, its 99th percentile replaced over the range of `loads` by what is known of the steps there."""
+    def with_steps(self, loads: Floats, p99s: Floats, trust: float = 1.0) -> Curve:
+        """This curve, its 99th percentile replaced over the range of `loads` by what is known of the steps there; with
+        a `trust` below 1 the geometric mean of both, of which the steps have that weight."""
         if loads.size == 0 or loads[-1] < self.loads[0]:
             return self
         every = np.union1d(self.loads, loads[loads > self.loads[0]])
-        old, new = np.interp(every, self.loads, self.p99s), np.interp(every, loads, p99s)
-        old = np.where(every < loads[0], np.minimum(old, p99s[0]), np.maximum(old, p99s[-1]))
-        merged = np.where((every < loads[0]) | (every > loads[-1]), old, new)
+        own, new = np.interp(every, self.loads, self.p99s), np.interp(every, loads, p99s)
+        old = np.where(every < loads[0], np.minimum(own, p99s[0]), np.maximum(own, p99s[-1]))
+        merged = np.where((every < loads[0]) | (every > loads[-1]), old, new) ** trust * own ** (1.0 - trust)
         return Curve(loads=every, means=np.interp(every, self.loads, self.means), p99s=np.maximum.accumulate(merged))
 
     @property

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from infra.plan.capacity import SIZES, Profile, best_batch, capacity_rps, largest_size, latency, max_rps
 from infra.plan.capacity_bound import decay_rate, waiting_bound
-from infra.plan.capacity_steps import steps
+from infra.plan.capacity_steps import onsets, steps
 from infra.plan.capacity_table import table
 
 PROFILES = st.builds(Profile, base_ms=st.floats(0.05, 50.0), per_item_ms=st.floats(0.05, 5.0))
@@ -66,6 +66,8 @@ def by_events(
         (0.0, 1.0, 64, 16, 1.0, 0.585),
         (0.5, 1.0, 8, 8, 1.0, 0.33),
         (40.0, 1.0, 6, 14, 1.0, 0.52),  # little growth, which is unlike none
+        (38.0, 1.0, 4, 9, 1.0, 0.48),  # an item's own time hardly counts: waiting for a whole batch does
+        (0.05, 1.0, 32, 5, 2.0, 0.42),  # far above the first steps
     ],
 )
 def test_is_close_to_an_independent_simulation_and_not_below_it(
@@ -146,6 +148,7 @@ def test_only_simulated_batches_are_chosen(limit: int) -> None:
     """The sizes are those of the table, and the choice is one of them within the limit."""
     simulated = [round(math.exp(x)) for x in table().axes[2]]
     assert list(SIZES) == simulated
+    assert list(SIZES[1:]) == list(onsets().batches)
     assert largest_size(limit) in simulated
     assert best_batch(Profile(base_ms=20.0, per_item_ms=0.1), 500.0, limit).max_batch == largest_size(limit)
     assert limit / largest_size(limit) < 2.0

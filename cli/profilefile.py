@@ -19,12 +19,12 @@ def with_profile(text: str, model: str, processor: str, numbers: Mapping[str, fl
         node = _node(text, model, processor, key)
         places.append((node.start_mark.index, node.end_mark.index, f"{value:g}"))
     changed = text
-    for start, end, value in sorted(places, reverse=True):
-        changed = changed[:start] + value + changed[end:]
+    for start, end, said in sorted(places, reverse=True):
+        changed = changed[:start] + said + changed[end:]
     before, after = yaml.safe_load(text), yaml.safe_load(changed)
     (one,) = [m for m in before["config"][MODELS] if m["name"] == model]
-    said = {**one["profile"][processor], **{k: float(f"{v:g}") for k, v in numbers.items()}}
-    wanted = {**one, "profile": {**one["profile"], processor: said}}
+    block = {**one["profile"][processor], **{k: float(f"{v:g}") for k, v in numbers.items()}}
+    wanted = {**one, "profile": {**one["profile"], processor: block}}
     before["config"][MODELS] = [wanted if m is one else m for m in before["config"][MODELS]]
     if before != after:  # e.g. an anchor: a change here is a change elsewhere
         raise _by_hand(model, processor)

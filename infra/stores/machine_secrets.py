@@ -48,10 +48,11 @@ def google(site: Site, variable: str, value: pulumi.Output[str]) -> Kept:
         labels=site.labels("store-password"),
         opts=site.options(SECRET, holds_data=False),
     )
+    hidden: pulumi.Output[str] = pulumi.Output.secret(value)
     version = secretmanager.SecretVersion(
         "store-password",
         secret=secret.id,
-        secret_data=pulumi.Output.secret(value),
+        secret_data=hidden,
         opts=site.options(VERSION, holds_data=False),
     )
 

@@ -43,7 +43,7 @@ from infra.plan.capacity_table import curve
 CVS = (1.0, 1.2, 1.5, 2.0, 2.8, 4.0)
 INSTANCES = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 BATCHES = (2, 3, 4, 6, 8, 12, 16, 32, 64)
-SHARES = (0.019, 0.032, 0.05, 0.1, 0.16, 0.24, 0.35, 0.48, 0.64, 0.8, 0.9, 1.0)
+SHARES = (0.019, 0.025, 0.032, 0.04, 0.05, 0.07, 0.1, 0.13, 0.16, 0.24, 0.35, 0.48, 0.64, 0.8, 0.9, 1.0)
 STEP = (0.0, 0.05, 0.12, 0.25, 0.45, 0.65, 0.8, 0.9, 0.96)  # levels after each of the first steps, and after the others
 FURTHER = 12.85 * 1.05 ** np.arange(1, 43)
 LEVELS = np.array(

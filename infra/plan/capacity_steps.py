@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 PATH = Path(__file__).with_name("capacity_table.npz")
-SAFETY = 1.015  # latencies are taken to be this much longer: the noise of the table and its interpolation
+SAFETY = 1.02  # latencies are taken to be this much longer: the noise of the table and its interpolation
 
 FLAT = 0.05  # below this share a step is hardly higher than its neighbours, with plateaux between: half trusted
 SMALL = 0.3  # below this share of an item steps may also lie at whole service times: the earlier of both is taken

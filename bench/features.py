@@ -236,8 +236,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     notes = (
         f"One Triton with max_batch {server.max_batch} and {server.instances} instance(s) of each model, gRPC, one "
         f"batch at a time; {KEYS} ids of 256 bytes; the cache is one an instance, ids stay in it for "
-        f"{facts('features')['cache_ttl_s']} s. Ratio 1.2 = a fifth is added. Times "
-        "just above 500 ms are the server's own: its batcher looks again after half a second where it missed a request. "
+        f"{facts('features')['cache_ttl_s']} s. Ratio 1.2 = a fifth is added. Times just above "
+        "500 ms look like the server's own: as if its batcher missed a request, and looked again after half a second. "
         f"{late:.0f} look-ups ran out of their {facts('features')['deadline_ms']} ms."
     )
     text = rendered("# Look-ups by id on the local stack", rows, notes)

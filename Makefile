@@ -63,7 +63,6 @@ check: lint ## Lint, types and the fast tests: under a minute
 	@$(BIN)/python -m pytest -q -n 2 -m "not real and not slow and not pulumi"
 
 test: lint setup-scanner ## Everything: lint, types, all tests, real servers; ends with the list of what was not run
-	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python tests/run.py
 
 bench: setup-test ## Measure, each figure against a named baseline of the same run

@@ -1,4 +1,4 @@
-"""Run every test: the fast ones in parallel, then the real servers one by one; list what was not run."""
+"""Check the types and run every test: the fast ones in parallel, then the real servers; list what was not run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +33,24 @@ def run(name: str, marker: str, workers: int, report: Path) -> tuple[int, float]
     return code, time.monotonic() - started
 
 
+@contextmanager
+def types(failed: list[str]) -> Iterator[None]:
+    """mypy beside the tests that are no measurements: alone it would leave every core but one idle for minutes."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+") as said:
+        command = [sys.executable, "-m", "mypy", "--no-error-summary"]
+        checker = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield
+        finally:
+            if checker.wait():
+                failed.append("types")
+            said.seek(0)
+            sys.stdout.write(said.read())
+            result = "failed" if "types" in failed else "ok"
+            print(f"== types: {result}, {time.monotonic() - started:.0f} s, beside the fast tests", flush=True)
+
+
 def main() -> int:
     failed: list[str] = []
     counts = {"passed": 0, "failed": 0, "skipped": 0}
@@ -39,7 +59,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="slipway-tests-") as folder:
         for name, marker, workers in TIERS:
             report = Path(folder) / f"{name}.jsonl"
-            code, seconds = run(name, marker, workers, report)
+            with types(failed) if name == "fast" else nullcontext():
+                code, seconds = run(name, marker, workers, report)
             if code not in (0, 5):  # 5: no test carries this marker
                 failed.append(name)
             for line in report.read_text().splitlines() if report.exists() else []:

@@ -86,6 +86,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(
     config=st.dictionaries(KEYS, PLAIN, max_size=5),

@@ -14,6 +14,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import harness  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SCENARIOS = harness.load("lab_scenarios", HERE / "lab/program/scenarios.py").SCENARIOS
 LAB = harness.load("lab_provider", HERE / "lab/provider/lab.py")
 RECORDINGS = HERE / "recordings"

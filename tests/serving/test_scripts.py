@@ -287,6 +287,7 @@ def results(gs: Storage) -> dict[str, list[dict[str, Any]]]:
     return {k: [json.loads(line) for line in gs.content("data", k).splitlines()] for k in keys}
 
 
+@pytest.mark.slow
 def test_every_line_is_answered_once_in_order(gs: Storage, servers: Model) -> None:
     """Two workers share the shards of all files; answers stand in the order of the lines, a refusal in its place."""
     gs.put("data", "in/a.jsonl", lines([*range(24), -1]))
@@ -306,6 +307,7 @@ def test_every_line_is_answered_once_in_order(gs: Storage, servers: Model) -> No
     assert servers.most_together > 1
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_cut_off_goes_on(gs: Storage, servers: Model) -> None:
     """What is recorded is not asked again; what was under way is, from the start of its shard."""
     gs.put("data", "in/a.jsonl", lines(list(range(40))))

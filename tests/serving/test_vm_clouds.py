@@ -21,6 +21,8 @@ from tests.serving.clouds import cloud_plan
 from tests.serving.machine import Machine
 from tests.serving.servers import PROJECT
 
+pytestmark = pytest.mark.slow
+
 SECRET = "projects/p/secrets/store-password/versions/latest"
 NASTY = 'it\'s "quoted" $HOME `x` \\n ünd & more'
 INSTANCE = "i-0123456789abcdef0"

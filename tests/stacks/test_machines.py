@@ -329,6 +329,7 @@ def test_an_update_goes_on_after_any_failure(stack: str, tmp_path: Path) -> None
         assert life.world.leftovers() == ()
 
 
+@pytest.mark.slow
 def test_what_a_stack_tells(tmp_path: Path) -> None:
     """Addresses with from where they answer, the way in, the bill, and what the next update has to know."""
     for stack, tunnel in (("gce-gpu", "start-iap-tunnel"), ("ec2-gpu", "aws ssm start-session")):

@@ -106,6 +106,11 @@ def test_by_id_fields_and_tags() -> None:
     subnet = cloud.create("aws:ec2/subnet:Subnet", "s", {"vpcId": vpc.id, "cidrBlock": "10.0.0.0/20"})
     asked: Json = {"vpcId": vpc.id, "cidrBlock": "10.0.0.0/20"}
     assert ask(cloud, "aws:ec2/subnet:Subnet", inputs=asked) == {"id": subnet.id}
+    table = cloud.create("aws:ec2/routeTable:RouteTable", "t", {"vpcId": vpc.id})
+    gateway = cloud.create("aws:ec2/internetGateway:InternetGateway", "g", {"vpcId": vpc.id})
+    way: Json = {"routeTableId": table.id, "destinationCidrBlock": "0.0.0.0/0", "gatewayId": gateway.id}
+    route = cloud.create("aws:ec2/route:Route", "r", way)
+    assert ask(cloud, "aws:ec2/route:Route", inputs=way) == {"id": route.id}, "without a destination of IPv6"
     cloud.create("aws:ec2/vpc:Vpc", "w", {"cidrBlock": "10.0.0.0/16", "tags": {"slipway-role": "network"}})
     assert ask(cloud, "aws:ec2/vpc:Vpc", **tagged) == {"unknown": True}, "two bear the tag"  # type: ignore[arg-type]
 

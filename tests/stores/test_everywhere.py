@@ -66,52 +66,62 @@ def test_a_cost_mode_says_how_a_store_is_made(case: str) -> None:
         assert room[0] != room[2]
 
 
-# Whole stacks that no worked one is: store, and the worked stack whose cloud and shape it stands on.
-WALKS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "firestore on GKE": ("gke-cpu", {"feature_store": "firestore"}),
-    "valkey on GKE": ("gke-cpu", {"features": {"engine": "valkey", "keys": 1_000_000, "value_bytes": 512}}),
-    "bigtable on Compute Engine": ("gce-cpu", {"feature_store": "bigtable"}),
-    "redis on Compute Engine": ("gce-cpu", {"feature_store": "memorystore"}),
+CPU_STACKS = {  # worked stacks, by cloud and shape
+    ("gcp", "kubernetes"): "gke-cpu",
+    ("gcp", "vm"): "gce-cpu",
+    ("aws", "kubernetes"): "eks-cpu",
+    ("aws", "vm"): "ec2-cpu",
 }
-SAMPLED = ("redis on Compute Engine",)
-DATA = ("gcp:redis/instance", "gcp:memorystore/instance", "gcp:bigtable/instance", "gcp:firestore/database")
+CLOUD = {"memorystore": "gcp", "bigtable": "gcp", "firestore": "gcp", "dynamodb": "aws", "elasticache": "aws"}
+SAMPLED = ("redis", "vm")
+DATA = (
+    "gcp:redis/instance",
+    "gcp:memorystore/instance",
+    "gcp:bigtable/instance",
+    "gcp:bigtable/table:",
+    "gcp:firestore/database",
+    "aws:dynamodb/table:",
+    "aws:elasticache/replicationGroup",
+)
+
+
+def walks() -> list[Any]:
+    full = "SLIPWAY_FULL" in os.environ
+    skip = pytest.mark.skipif(not full, reason="set SLIPWAY_FULL to walk every one")
+    pairs = itertools.product(STORES, SHAPES)
+    return [pytest.param(*pair, marks=() if pair == SAMPLED else skip) for pair in pairs]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "walk",
-    [
-        pytest.param(
-            w,
-            marks=pytest.mark.skipif(
-                w not in SAMPLED and "SLIPWAY_FULL" not in os.environ, reason="set SLIPWAY_FULL to walk every one"
-            ),
-        )
-        for w in WALKS
-    ],
-)
-def test_a_stack_lives_with_its_store(walk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up, to the other scaling and back, to the dearest mode and back, away: the store is the same one throughout."""
-    for package in ("pulumi_gcp", "pulumi_kubernetes"):
+@pytest.mark.parametrize(("case", "shape"), walks())
+def test_a_stack_lives_with_its_store(case: str, shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up, through each cost mode to the other scaling and back, and to the first mode again, away: the store is the
+    same one throughout."""
+    for package in ("pulumi_gcp", "pulumi_aws", "pulumi_kubernetes"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra `simulators`)")
-    from tests.stacks.life import Life, done
+    from tests.stacks.life import TALL, WIDE, Life, done
 
-    stack, always = WALKS[walk]
-    budget = {"budget_usd_per_month": 90_000, "cost": "economy"}
-    life = Life(stack=stack, folder=tmp_path / "state", always={**always, **budget})
+    store, features = STORES[case]
+    stack = CPU_STACKS[CLOUD[store], shape]
+    size = {"keys": 1_000_000, "value_bytes": 512, "reads_per_s": 200, "writes_per_s": 20}
+    always = {"feature_store": store, "features": {**size, **features}, "budget_usd_per_month": 90_000}
+    life = Life(stack=stack, folder=tmp_path / "state", always=always)
 
     def holds() -> dict[str, str]:
         return {k: r["id"] for k, r in life.resources().items() if k.startswith(DATA)}
 
-    done(life.go("up"))
+    done(life.go("up", {"cost": "economy", **WIDE}))
     made = holds()
     assert made
-    if walk == "redis on Compute Engine":
+    if (case, shape) == SAMPLED:
         the_way_to_it_is_known(stack, list(life.resources().values()), monkeypatch)
-    for change in ({"scaling": "vertical"}, {}, {"cost": "performance"}, {}):
-        for _ in range(2 if stack.startswith("gce") else 1):
-            assert "replace" not in done(life.go("up", change)).changes
-        assert holds() == made
+    for cost in COSTS if "SLIPWAY_FULL" in os.environ else COSTS[::2]:
+        for scaling in (WIDE, TALL, WIDE):
+            for _ in range(2 if stack == "gce-cpu" else 1):  # there the second update takes the old machines away
+                assert "replace" not in done(life.go("up", {"cost": cost, **scaling})).changes
+            assert holds() == made
+    done(life.go("up", {"cost": "economy", **WIDE}))
+    assert holds() == made
     done(life.go("destroy"))
     assert life.world.leftovers() == ()
 

@@ -7,8 +7,9 @@ its records are the ready pods of both, which is what the entry asks for.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from infra.plan import Plan, Pool
 from infra.plan.flows import SERVING
@@ -65,14 +66,13 @@ def parts(plan: Plan) -> list[str]:
 
 
 def generation(plan: Plan, containers: Sequence[ContainerSpec], uploaded: str = "") -> str:
-    """The plan's digest with what else would restart a server: its scripts and settings, and uploaded files' digest."""
-    text = [plan.generation, uploaded]
+    """The plan's digest with what else would restart a server: all of its pod, where the mode lets it run, and uploaded
+    files' digest. What is left out here would roll through the pods of a generation that serves."""
+    modes = numbers(plan.spec)
+    text = [plan.generation, uploaded, json.dumps(_spread(plan, {})), str(modes.spot_fallback)]
     for container in containers:
         assert container.pod is not None
-        text += [container.pod.image, *container.command, *container.args]
-        text += [f"{path}\0{body}" for path, body in sorted(container.pod.config.items())]
-        for sidecar in container.pod.sidecars:
-            text += [sidecar.image, *sidecar.args, *(v for v in sidecar.env.values() if isinstance(v, str))]
+        text += [*container.command, *container.args, json.dumps(asdict(container.pod), sort_keys=True, default=str)]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()[:8]
 
 

@@ -90,11 +90,12 @@ def serving_group(
 
 def _mark(generation: str, bounds: Scaling, prepared: bool) -> str:
     """The generation, and what makes another group of it. On an update of the least size the provider waits for exactly
-    the wanted number, which an autoscaler has moved meanwhile (terraform-provider-aws, issue 5241); and the hooks of
-    a group with machines that stand by are given to it when it is made, and never later."""
+    the wanted number, which an autoscaler has moved meanwhile (terraform-provider-aws, issue 5241); the number that it
+    was started with stays in its inputs, and AWS refuses a most below it; and the hooks of a group with machines that
+    stand by are given to it when it is made, and never later."""
     if bounds.least == bounds.most:
         return generation
-    return "-".join([generation, str(bounds.least), *(["warm"] if prepared else [])])
+    return "-".join([generation, str(bounds.least), str(bounds.start), *(["warm"] if prepared else [])])
 
 
 def _options(ground: Ground, boot: Boot, moves: bool) -> pulumi.ResourceOptions:

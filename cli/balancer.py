@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.engines.base import Deployment, resources
-from cli.errors import USAGE, CliError
+from cli.google import answered, session
 
 HEALTH = (
     "https://compute.googleapis.com/compute/v1/projects/{project}/regions/{region}/backendServices/{name}/getHealth"
@@ -78,25 +78,5 @@ def _states(backend: Backend, ask: Ask) -> list[Mapping[str, Any]]:
 
 def asking() -> Ask:
     """With this machine's credentials."""
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-    from google.auth.transport.requests import AuthorizedSession
-
-    fix = "To fix: gcloud auth application-default login"
-    try:
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/compute.readonly"])
-    except DefaultCredentialsError:
-        raise CliError(f"no credentials of Google Cloud. {fix}", USAGE) from None
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-
-    def ask(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            answer = session.post(url, json=body, timeout=60)
-        except GoogleAuthError as e:
-            raise CliError(f"{url}: {e}. {fix}", USAGE) from None
-        if answer.status_code != 200:
-            raise CliError(f"{url}: {answer.status_code} {answer.text[:300]}. To fix: the role Compute Viewer")
-        found: Mapping[str, Any] = answer.json()
-        return found
-
-    return ask
+    post = session("compute.readonly").post
+    return lambda url, body: answered(post, url, "To fix: the role Compute Viewer", json=body)

@@ -30,3 +30,7 @@ class CliError(Exception):
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         self.code = code
         super().__init__("\n".join(self.problems))
+
+
+class NoCredentialsError(CliError):
+    """Nobody can ask the cloud."""

@@ -66,7 +66,7 @@ def unprotect(session: Session, protected: list[str]) -> None:
 
 def swept(session: Session) -> Seen:
     """What the account still has. Without credentials, and where clouds are simulated, it says that nobody looked."""
-    from cli.sweep.found import NoCredentialsError
+    from cli.errors import NoCredentialsError
     from cli.sweep.look import Seen, look
 
     nothing = Seen(left=(), backups=())

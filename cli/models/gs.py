@@ -7,12 +7,12 @@ import urllib.parse
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from cli.errors import USAGE, CliError
+from cli import google
+from cli.errors import CliError
 from cli.models.bucket import DIGEST, Progress, Stored
 from cli.models.sessions import Sessions
 
 URL = "https://storage.googleapis.com"
-SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 CHUNK = 8 << 20  # a multiple of 256 KiB, as the interface asks
 TIMEOUT_S = 60
 
@@ -42,16 +42,7 @@ class Session(Protocol):
 
 def opened(name: str, state: Path) -> Gs:
     """With the credentials of this machine (gcloud auth application-default login, or a service account)."""
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-    from google.auth.transport.requests import AuthorizedSession
-
-    try:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
-    except DefaultCredentialsError as e:
-        raise CliError(f"gs://{name}: {e} To fix: gcloud auth application-default login", USAGE) from None
-    session: Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-    return Gs(name, state, session)
+    return Gs(name, state, google.session("devstorage.read_write"))
 
 
 class Gs:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from cli.errors import CliError
+from cli.google import LOGIN, session
 from cli.pins.registry import PinError
 
 FAMILY = "https://compute.googleapis.com/compute/v1/{family}"
 IMAGE = re.compile("projects/[-a-z0-9]+/global/images/[-a-z0-9]+")
-SCOPE = "https://www.googleapis.com/auth/compute.readonly"
-FIX = "To fix: gcloud auth application-default login"
 Get = Callable[[str], tuple[int, Any]]  # address to status and the answer's JSON, or its text where it has none
 
 
@@ -19,7 +19,7 @@ def newest(family: str, get: Get) -> str:
     """The newest image of the family that is not deprecated, as Compute Engine says."""
     status, answer = get(FAMILY.format(family=family))
     if status != 200:
-        raise PinError(f"{family}: answers {status}: {str(answer)[:200]}. {FIX}")
+        raise PinError(f"{family}: answers {status}: {str(answer)[:200]}. {LOGIN}")
     link = str(answer.get("selfLink", "")) if isinstance(answer, dict) else ""
     image = link.partition("/compute/v1/")[2]
     if not IMAGE.fullmatch(image):
@@ -29,22 +29,19 @@ def newest(family: str, get: Get) -> str:
 
 def asking() -> Get:
     """With this machine's credentials."""
-    import google.auth
     from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import AuthorizedSession
     from requests import RequestException
 
     try:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
-    except GoogleAuthError as e:
-        raise PinError(f"no credentials of Google Cloud: {e}. {FIX}") from e
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        asked = session("compute.readonly")
+    except CliError as e:
+        raise PinError(str(e)) from e
 
     def get(url: str) -> tuple[int, Any]:
         try:
-            answer = session.get(url, timeout=30)
+            answer = asked.get(url, timeout=30)
         except (GoogleAuthError, RequestException) as e:
-            raise PinError(f"{url}: {e}. {FIX}") from e
+            raise PinError(f"{url}: {e}. {LOGIN}") from e
         try:
             return answer.status_code, answer.json()
         except ValueError:

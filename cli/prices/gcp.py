@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import USAGE, CliError
+from cli.google import session
 from cli.prices.rows import Quote, Wanted
 from infra.catalog import Catalog
 
 SKUS = "https://cloudbilling.googleapis.com/v1/services/6F81-5844-456A/skus"  # those of Compute Engine
-SCOPE = "https://www.googleapis.com/auth/cloud-billing.readonly"
 SOURCE = "Google Cloud Billing Catalog API (Compute Engine SKUs)"
 # SKUs of the same hardware that a plain machine is not billed by
 OTHERS = ("custom", "premium", "reserved", "sole tenancy", "commitment", "dws", "calendar", "flex")
@@ -56,17 +56,12 @@ def exact(number: float) -> Decimal:
 
 
 def _skus() -> Iterator[Sku]:
-    """Over REST: the gRPC libraries of Google and of Pulumi do not fit into one process (both bring google.rpc)."""
+    get = session("cloud-billing.readonly").get
+    from google.auth.exceptions import GoogleAuthError
+    from requests import RequestException
+
     try:
-        import google.auth
-        from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import AuthorizedSession
-        from requests import RequestException
-    except ModuleNotFoundError as e:
-        raise CliError(f"prices of Google Cloud need {e.name}. To fix: pip install 'slipway[gcp]'", USAGE) from None
-    try:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
-        yield from pages(AuthorizedSession(credentials).get)  # type: ignore[no-untyped-call]
+        yield from pages(get)
     except (GoogleAuthError, RequestException) as e:
         raise CliError(f"Google Cloud gave no prices: {e}. {CREDENTIALS}", USAGE) from None
 

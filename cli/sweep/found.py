@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cli.errors import CliError
-
 TAG = "slipway-stack"
 
 
@@ -21,10 +19,6 @@ class Thing:
     remove: str  # the command that removes it; empty: its console
     backup: str = ""  # fee of a GB and month of a backup: it is meant to stay
     bytes: int | None = None  # of a backup; None: its cloud does not say
-
-
-class NoCredentialsError(CliError):
-    """Nobody can look."""
 
 
 def is_ours(name: str, stack: str, others: tuple[str, ...] = ()) -> bool:

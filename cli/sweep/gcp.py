@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cli.errors import USAGE, CliError
-from cli.sweep.found import TAG, NoCredentialsError, Thing, is_ours
+from cli.google import answered, session
+from cli.sweep.found import TAG, Thing, is_ours
 
 SEARCH = "https://cloudasset.googleapis.com/v1/projects/{project}:searchAllResources"
 FREE = (  # types that cost nothing by themselves
@@ -74,26 +74,6 @@ def _search(project: str, query: str, get: Get) -> Iterator[Mapping[str, Any]]:
 
 def asking() -> Get:
     """With this machine's credentials."""
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-    from google.auth.transport.requests import AuthorizedSession
-
-    fix = "To fix: gcloud auth application-default login"
-    try:
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-    except DefaultCredentialsError:
-        raise NoCredentialsError(f"no credentials of Google Cloud. {fix}", USAGE) from None
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-
-    def get(url: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            answer = session.get(url, params=parameters, timeout=60)
-        except GoogleAuthError as e:
-            raise CliError(f"{url}: {e}. {fix}", USAGE) from None
-        if answer.status_code != 200:
-            enable = "To fix: gcloud services enable cloudasset.googleapis.com, and the role Cloud Asset Viewer"
-            raise CliError(f"{url}: {answer.status_code} {answer.text[:300]}. {enable}")
-        found: Mapping[str, Any] = answer.json()
-        return found
-
-    return get
+    get = session("cloud-platform").get
+    fix = "To fix: gcloud services enable cloudasset.googleapis.com, and the role Cloud Asset Viewer"
+    return lambda url, parameters: answered(get, url, fix, params=parameters)

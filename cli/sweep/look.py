@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from cli.engines.base import resources
-from cli.errors import USAGE, CliError
+from cli.errors import USAGE, CliError, NoCredentialsError
 from cli.session import Session
-from cli.sweep.found import NoCredentialsError, Thing
+from cli.sweep.found import Thing
 
 if TYPE_CHECKING:
     from infra.spec import Spec

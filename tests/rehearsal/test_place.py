@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -21,7 +22,7 @@ for _package in ("pulumi_gcp", "pulumi_kubernetes"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra `simulators`)")
 
 PROJECTS = Path(__file__).resolve().parents[1] / "simulators" / "projects"
-NONCE = "0123456789abcdef"
+NONCE = secrets.token_hex(8)  # a rehearsal ends every process that bears its nonce: no two workers may share one
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIAREAL",
     "AWS_SECRET_ACCESS_KEY": "real",
